@@ -350,7 +350,7 @@ class InternalError(BlockyardError, errno=e.EIO, status=Status.INTERNAL, actor=A
     """An invariant of the server is broken"""
 
 
-class Unrecognised(BlockyardError, errno=e.EIO, status=Status.UNKNOWN, actor=ACTOR_OPERATOR, definite=False):
+class Unrecognised(BlockyardError, errno=e.EREMOTEIO, status=Status.UNKNOWN, actor=ACTOR_OPERATOR, definite=False):
     """An error that this version does not know; its errno is kept as it came"""
 
 
@@ -482,7 +482,6 @@ def from_detail(detail: ErrorDetail) -> BlockyardError:
     keeps the kind, errno, status and actor that were sent. Whether it is definite is always as sent.
     """
     known = TABLE.get(detail.kind)
-    errno_sent = detail.errno if 1 <= detail.errno <= _LARGEST_ERRNO else e.EIO
     status_sent = _status(detail.grpc_status)
     cls = known or BY_ERRNO.get(detail.errno) or BY_STATUS[status_sent]
     error = cls(
@@ -497,8 +496,8 @@ def from_detail(detail: ErrorDetail) -> BlockyardError:
         error.kind = detail.kind or error.kind
         error.grpc_status = status_sent
         error.actor = detail.actor or error.actor
-    if known is None or known is Unrecognised:
-        error.errno = errno_sent
+    if known in (None, Unrecognised) and 1 <= detail.errno <= _LARGEST_ERRNO:
+        error.errno = detail.errno
     return error
 
 
