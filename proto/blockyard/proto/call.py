@@ -1,0 +1,71 @@
+"""What a servicer sees of a call, whichever transport carries it.
+
+A servicer method is `def method(request, context)` and returns one of
+
+- the reply message, for work that only touches memory;
+- an awaitable of it, or is `async def`: only servers that run an event loop accept these;
+- for response streams, an iterator or async iterator of reply messages.
+
+Where the method's option says that replies carry payload, `Reply(message, payload)` may stand for a reply message.
+Errors are raised as `BlockyardError`. Request payload is taken with `context.receive_into(buffer)`; payload that nobody
+takes is read and dropped.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class FileRange:
+    """`length` bytes from byte `offset` of the open descriptor `fd`, which stays open until they are sent."""
+
+    fd: int
+    offset: int
+    length: int
+
+
+Payload: TypeAlias = "Buffer | FileRange"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply message and the payload that goes with it."""
+
+    message: Any
+    payload: Payload
+
+
+class CallContext(Protocol):
+    """One call, as its servicer sees it."""
+
+    def time_remaining(self) -> float | None:
+        """Return the seconds until the caller's deadline, 0 when it has passed, None when there is none."""
+
+    def peer(self) -> str:
+        """Return the caller's address, for logs."""
+
+    def cancelled(self) -> bool:
+        """Return whether the caller has gone or given up."""
+
+    def add_done_callback(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the call is over, however it ended; at once when it already is."""
+
+    @property
+    def payload_length(self) -> int:
+        """Bytes of payload that came with the newest request message and were not taken yet."""
+
+    def receive_into(self, buffer: "Buffer") -> int:
+        """Fill `buffer` with the payload of the newest request message and return its length in bytes.
+
+        Raises TooLarge when the payload is longer than `buffer`, and CorruptBlock when a buffer that checks itself
+        (`CheckedBuffer`) finds a page that does not match.
+        """
+
+
+def payload_length(payload: Payload) -> int:
+    """Return the length of `payload` in bytes."""
+    return payload.length if isinstance(payload, FileRange) else memoryview(payload).nbytes
