@@ -1,5 +1,7 @@
 """Ids are read from exactly the text they print, and refuse everything else by name."""
 
+from typing import Any
+
 import pytest
 from blockyard.proto import ids
 from blockyard.proto.ids import (
@@ -25,7 +27,7 @@ from hypothesis import strategies as st
 
 UPPERS = st.integers(0, 65535)
 SEQUENCES = st.integers(1, 2**48 - 1)
-COUNTERS = [NODE, MEMBER, GROUP, EPOCH, TERM, LOG_INDEX]
+COUNTERS: list[ids.Counter[Any]] = [NODE, MEMBER, GROUP, EPOCH, TERM, LOG_INDEX]
 FORMS = [*COUNTERS, SESSION, INCARNATION, INODE, BLOCK]
 
 
