@@ -42,7 +42,9 @@ class RaftConfig:
                 f"({self.election_timeout_ticks})"
             )
         if self.witness_timeout_factor < 2:
-            raise ValueError(f"member {self.id}: witness_timeout_factor {self.witness_timeout_factor}: must be 2 or more")
+            raise ValueError(
+                f"member {self.id}: witness_timeout_factor {self.witness_timeout_factor}: must be 2 or more"
+            )
 
 
 class Refused(Exception):

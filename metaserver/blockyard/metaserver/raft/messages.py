@@ -62,6 +62,7 @@ class AppendReply:
 
     Rejected: `index` is the refused previous_index, and (hint_index, hint_term) is the last place at or before it
     where the logs may still agree, so that the leader skips a whole term in one step (the paper, section 5.3).
+    The hint is (0, 0) in an acceptance, and in the answer to a leader of an older term.
     """
 
     sender: MemberId
@@ -69,8 +70,8 @@ class AppendReply:
     term: Term
     rejected: bool
     index: LogIndex
-    hint_index: LogIndex = LogIndex(0)
-    hint_term: Term = Term(0)
+    hint_index: LogIndex
+    hint_term: Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,8 @@ class Heartbeat:
     term: Term
     commit: LogIndex
     read_round: int
-    parked: bool = False
-    witness_floor: LogIndex = LogIndex(0)
+    parked: bool
+    witness_floor: LogIndex
 
 
 @dataclass(frozen=True, slots=True)

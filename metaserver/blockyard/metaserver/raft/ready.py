@@ -55,6 +55,4 @@ class Ready:
     @property
     def must_persist(self) -> bool:
         """Whether step 2 has anything to write; if not, `messages_after_persist` may be sent at once."""
-        return (
-            bool(self.entries) or self.hard_state is not None or self.snapshot is not None or self.base is not None
-        )
+        return bool(self.entries) or self.hard_state is not None or self.snapshot is not None or self.base is not None
