@@ -125,13 +125,16 @@ class Cluster:
         self.checker.became_leader(member.id, core.term, member.disk.holds)
 
     def witness_begins_at(self, witness: Member, base: BaseRecord) -> None:
-        """Rule 3: what the witness drops, every data member has."""
-        for data in self.data_members():
-            require(
-                data.disk.holds(base.index, base.term),
-                "witness {} begins at {}, data member {} ends at {}",
-                witness.id, base.index, data.id, data.disk.last_index(),
-            )  # fmt: skip
+        """Rule 3: what the witness drops, every data member has (of the membership in force, committed or not)."""
+        memberships = [self.membership, *(m.core.membership for m in self.living() if m.core is not None)]
+        require(
+            any(
+                all(self.members[id].disk.holds(base.index, base.term) for id in membership.data_members)
+                for membership in memberships
+            ),
+            "witness {} begins at {}, its data members end at {}",
+            witness.id, base.index, {id: self.members[id].disk.last_index() for id in self.membership.data_members},
+        )  # fmt: skip
 
     def disk_lost(self, member: Member) -> None:
         """Nothing of this member comes back; the operator brings a new one in its place."""
