@@ -239,6 +239,7 @@ class TestFromGrpc:
             ("SERVER: Received message larger than max (5 vs. 4)", True),
             ("CLIENT: Sent message larger than max (5 vs. 4)", True),
             ("CLIENT: Received message larger than max (5 vs. 4)", False),
+            ("Stream removed (CLIENT: Received message larger than max (5 vs. 4))", False),
         ],
     )
     def test_a_message_over_the_limit_is_definite_unless_it_was_the_answer(self, text: str, definite: bool) -> None:

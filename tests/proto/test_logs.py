@@ -24,6 +24,7 @@ def logging_as_it_was() -> Iterator[None]:
     ours.setLevel(before[1])
     root.handlers[:] = before[2]
     logging.captureWarnings(False)
+    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -52,6 +53,12 @@ def test_an_entry_has_its_event_its_fields_and_the_process(out: io.StringIO) -> 
         "name": "m2",
         "process_count": 4,
     }
+
+
+def test_structlogs_own_loggers_come_out_in_the_same_form(out: io.StringIO) -> None:
+    structlog.get_logger("blockyard.x").info("seen", name="m2")
+    (entry,) = entries(out)
+    assert (entry["event"], entry["logger"], entry["name"]) == ("seen", "blockyard.x", "m2")
 
 
 def test_bound_loggers_and_context_carry_their_fields(out: io.StringIO) -> None:

@@ -6,7 +6,14 @@ import urllib.request
 
 import pytest
 from blockyard.proto.errors import NotFound
-from blockyard.proto.metrics import LATENCY_BOUNDS_S, MethodMetrics, ProcessMetrics
+from blockyard.proto.metrics import (
+    LATENCY_BOUNDS_S,
+    PROCESS,
+    MethodMetrics,
+    ProcessMetrics,
+    lane_call,
+    lane_connections,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import Counter
@@ -15,7 +22,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 @pytest.fixture
 def metrics() -> ProcessMetrics:
-    return ProcessMetrics("metaserver", {"member": "m1"})
+    metrics = ProcessMetrics()
+    metrics.identify("metaserver", member="m1")
+    return metrics
 
 
 def fetch(port: int) -> str:
@@ -31,7 +40,7 @@ def test_calls_are_counted_by_method_and_outcome(metrics: ProcessMetrics) -> Non
     echo.done(0.5, type(NotFound()).__name__)
     labels = {"transport": "lane", "side": "server", "method": "/blockyard.v1.Probe/Echo"}
     value = metrics.registry.get_sample_value
-    assert value("blockyard_calls_total", {**labels, "outcome": "ok"}) == 2
+    assert value("blockyard_calls_total", {**labels, "outcome": "OK"}) == 2
     assert value("blockyard_calls_total", {**labels, "outcome": "NotFound"}) == 1
     assert value("blockyard_call_seconds_count", labels) == 3
     assert value("blockyard_call_seconds_sum", labels) == pytest.approx(0.503)
@@ -72,10 +81,22 @@ def test_one_side_of_one_transport_is_one_object(metrics: ProcessMetrics) -> Non
 
 
 def test_two_processes_in_one_interpreter_do_not_mix() -> None:
-    first, second = ProcessMetrics("a"), ProcessMetrics("b")
+    first, second = ProcessMetrics(), ProcessMetrics()
     first.transport("lane", "server").refused("bad_magic")
     assert "bad_magic" in {*first.transport("lane", "server").refused_frames}
     assert not second.transport("lane", "server").refused_frames
+
+
+def test_the_lanes_servers_count_into_the_process() -> None:
+    lane = PROCESS.transport("lane", "server")
+    before = lane.connections_open, lane.method("/test.Counted/Call").outcomes.get("NotFound", 0)
+    lane_connections.inc()
+    lane_call("/test.Counted/Call", "NotFound")
+    lane_call("/test.Counted/Call", "NotFound", 0.001)
+    after = lane.connections_open, lane.method("/test.Counted/Call").outcomes.get("NotFound", 0)
+    assert after == (before[0] + 1, before[1] + 2)
+    lane_connections.dec()
+    assert lane.connections_open == before[0]
 
 
 def test_the_endpoint_serves_everything_that_is_registered(metrics: ProcessMetrics) -> None:

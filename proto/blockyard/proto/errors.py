@@ -518,7 +518,7 @@ def from_grpc(error: Exception) -> BlockyardError:
     if status is Status.UNAVAILABLE and text.startswith(_CALL_NEVER_LEFT):
         return Unavailable(text)
     if status is Status.RESOURCE_EXHAUSTED and "message larger than max" in text:
-        answer_was_refused = text.startswith(("CLIENT: Received", "SERVER: Sent"))
+        answer_was_refused = "CLIENT: Received" in text or "SERVER: Sent" in text
         return TooLarge(text, definite=not answer_was_refused)
     return BY_STATUS[status](text)
 

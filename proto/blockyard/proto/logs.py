@@ -37,7 +37,7 @@ def get(name: str, **fields: Any) -> structlog.stdlib.BoundLogger:
     """Return the logger of module `name`; `fields` go with every entry. `.bind(…)` returns one with more."""
     logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
         logging.getLogger(name),
-        processors=[structlog.stdlib.filter_by_level, structlog.contextvars.merge_contextvars, _to_record],
+        processors=_PROCESSORS,
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
         **fields,
@@ -71,6 +71,25 @@ def configure(
     root.setLevel(max(logging.INFO, logging.getLevelName(level.upper())))
     logging.getLogger(_OURS).setLevel(level.upper())
     logging.captureWarnings(True)
+    structlog.configure(  # for loggers that were not made by `get`
+        processors=_PROCESSORS,
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _to_record(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
+    """Turn an entry into arguments of the standard library, all fields under one name: `name` is a LogRecord's own."""
+    arguments: EventDict = {"msg": entry.pop("event"), "exc_info": entry.pop("exc_info", None)}
+    return {**arguments, "extra": {_FIELDS: entry}}
+
+
+_PROCESSORS: Final[list[Processor]] = [
+    structlog.stdlib.filter_by_level,
+    structlog.contextvars.merge_contextvars,
+    _to_record,
+]
 
 
 def _formatter(form: Format, target: TextIO, bound: EventDict) -> logging.Formatter:
@@ -97,12 +116,6 @@ def _formatter(form: Format, target: TextIO, bound: EventDict) -> logging.Format
         ],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
     )
-
-
-def _to_record(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:
-    """Turn an entry into arguments of the standard library, all fields under one name: `name` is a LogRecord's own."""
-    arguments: EventDict = {"msg": entry.pop("event"), "exc_info": entry.pop("exc_info", None)}
-    return {**arguments, "extra": {_FIELDS: entry}}
 
 
 def _from_record(_logger: WrappedLogger, _method: str, entry: EventDict) -> EventDict:

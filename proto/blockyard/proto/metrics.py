@@ -1,7 +1,7 @@
 """Metrics of a process, in Prometheus's form, and those that both transports have.
 
-A process makes one `ProcessMetrics`, registers its own metrics in `.registry`, hands `.transport(…)` to its transports
-and serves the lot. The transports' numbers are plain integers that become samples only when somebody fetches them: a
+`PROCESS` is the one registry of this process: its own metrics are registered in `PROCESS.registry`, the transports
+count into `PROCESS.transport(…)`, and `PROCESS.serve` serves the lot. The transports' numbers are plain integers that become samples only when somebody fetches them: a
 finished call costs 0.3 µs, where a prometheus-client counter and histogram cost 1.5 µs.
 
 Invariants: label values come from our own code and never from a peer, so that their number is bounded. Under the GIL
@@ -27,7 +27,7 @@ from prometheus_client.registry import Collector
 Transport = Literal["lane", "grpc"]
 Side = Literal["server", "client"]
 
-OK: Final = "ok"
+OK: Final = "OK"
 UNKNOWN_METHOD: Final = "unknown"
 """The method label of calls to methods that this process does not have."""
 
@@ -51,6 +51,10 @@ class MethodMetrics:
         """Count a call that took `duration_s` seconds; `outcome` is `OK` or an error's class name."""
         self.buckets[bisect_left(LATENCY_BOUNDS_S, duration_s)] += 1
         self.total_s += duration_s
+        self.count(outcome)
+
+    def count(self, outcome: str = OK) -> None:
+        """Count a call whose duration is not known."""
         outcomes = self.outcomes
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
 
@@ -81,7 +85,8 @@ class TransportMetrics:
 
     def method(self, name: str) -> MethodMetrics:
         """Return the metrics of a method such as `/blockyard.v1.Probe/Echo`; keep it, and call `done` per call."""
-        return self.methods.setdefault(name, MethodMetrics())
+        known = self.methods.get(name)
+        return self.methods.setdefault(name, MethodMetrics()) if known is None else known
 
     def refused(self, reason: str) -> None:
         """Count a frame or message that was refused before anything was made of it; `reason` is a short constant."""
@@ -98,16 +103,19 @@ class TransportMetrics:
 
 
 class ProcessMetrics:
-    """All metrics of one process."""
+    """All metrics of one process. Tests make their own; everything else uses `PROCESS`."""
 
-    def __init__(self, process: str, ids: dict[str, str] | None = None) -> None:
-        """Make the registry of a process named `process`; `ids` (member="m1", node="n3") go into `blockyard_info`."""
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._transports = _Transports({"process": process, **(ids or {})})
+        self._transports = _Transports()
         self.registry.register(self._transports)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
+
+    def identify(self, process: str, **ids: str) -> None:
+        """Say in `blockyard_info` which process this is; `ids` such as member="m1", node="n3"."""
+        self._transports.info = {"process": process, **ids}
 
     def transport(self, transport: Transport, side: Side) -> TransportMetrics:
         """Return the metrics of one side of one transport; the same object every time."""
@@ -147,8 +155,8 @@ class MetricsEndpoint:
 class _Transports(Collector):
     """Turns the transports' integers into samples."""
 
-    def __init__(self, info: dict[str, str]) -> None:
-        self.info = info
+    def __init__(self) -> None:
+        self.info: dict[str, str] = {}
         self.sides: dict[tuple[Transport, Side], TransportMetrics] = {}
 
     def collect(self) -> Iterator[Metric]:
@@ -158,7 +166,7 @@ class _Transports(Collector):
         yield info
         calls = CounterMetricFamily(
             "blockyard_calls",
-            "Calls that ended, by outcome: ok or the error's class",
+            "Calls that ended, by outcome: OK or the error's class",
             labels=(*labels, "method", "outcome"),
         )
         latency = HistogramMetricFamily("blockyard_call_seconds", "Duration of calls", labels=(*labels, "method"))
@@ -183,6 +191,35 @@ class _Transports(Collector):
             moved.add_metric((*side, "received"), each.received_bytes)
             moved.add_metric((*side, "sent"), each.sent_bytes)
         yield from (calls, latency, refused, opened, is_open, moved)
+
+
+PROCESS: Final = ProcessMetrics()
+"""The metrics of this process."""
+
+
+# --- The lane's servers, whose calls name what they count ------------------------------------------------------------
+
+_LANE_SERVER: Final = PROCESS.transport("lane", "server")
+refused: Final = _LANE_SERVER.refused
+
+
+def lane_call(method: str, outcome: str, duration_s: float | None = None) -> None:
+    """Count a call that a lane server has ended; `outcome` is `OK` or an error's class name."""
+    counted = _LANE_SERVER.method(method)
+    if duration_s is None:
+        counted.count(outcome)
+    else:
+        counted.done(duration_s, outcome)
+
+
+class _LaneConnections:
+    """Connections of the lane's servers, by the names of a gauge."""
+
+    inc = staticmethod(_LANE_SERVER.opened)
+    dec = staticmethod(_LANE_SERVER.closed)
+
+
+lane_connections: Final = _LaneConnections()
 
 
 def _cumulative(buckets: list[int]) -> list[tuple[str, float]]:
