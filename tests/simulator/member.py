@@ -438,17 +438,23 @@ class Member:
         elif left > 1:
             self._later(self._frame_time(), self._snapshot_frame, stream, install, rows, target_epoch, left - 1)
         else:
-            target._later(1 + self.world.chance.randrange(TICK), target._stage, install, rows)
+            self._later(1 + self.world.chance.randrange(TICK), self._snapshot_staged, stream, install, rows, target_epoch)
+
+    def _snapshot_staged(self, stream: SendSnapshot, install: InstallSnapshot, rows: Rows, target_epoch: int) -> None:
+        """The receiver has the whole state, synced beside its living one, unless it died before it had."""
+        target = self.cluster.members[stream.to]
+        if target.core is None or target.epoch != target_epoch:
+            self.world.note("snapshot broken", self.id, stream.to)
+            self._snapshot_failed(stream)
+            return
+        self.world.note("snapshot staged", self.id, stream.to, install.snapshot.index)
+        target.staged[install.snapshot.index, install.snapshot.term] = rows
+        target.deliver(install)
 
     def _snapshot_failed(self, stream: SendSnapshot) -> None:
         assert self.core is not None
         self.core.snapshot_failed(stream.to)
         self._touched()
-
-    def _stage(self, install: InstallSnapshot, rows: Rows) -> None:
-        """The state is complete and synced beside the living one."""
-        self.staged[install.snapshot.index, install.snapshot.term] = rows
-        self.deliver(install)
 
     @property
     def member_kind(self) -> MemberKind | None:
