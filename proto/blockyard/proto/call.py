@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+else:
+    Buffer = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class FileRange:
     length: int
 
 
-Payload: TypeAlias = "Buffer | FileRange"
+Payload: TypeAlias = Buffer | FileRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class CallContext(Protocol):
     def payload_length(self) -> int:
         """Bytes of payload that came with the newest request message and were not taken yet."""
 
-    def receive_into(self, buffer: "Buffer") -> int:
+    def receive_into(self, buffer: Buffer) -> int:
         """Fill `buffer` with the payload of the newest request message and return its length in bytes.
 
         Raises TooLarge when the payload is longer than `buffer`, and CorruptBlock when a buffer that checks itself
@@ -69,3 +71,12 @@ class CallContext(Protocol):
 def payload_length(payload: Payload) -> int:
     """Return the length of `payload` in bytes."""
     return payload.length if isinstance(payload, FileRange) else memoryview(payload).nbytes
+
+
+def register(add: Callable[..., None], servicer: object, *servers: object) -> None:
+    """Register a servicer with servers of any transport; `add` is the generated `add_…Servicer_to_server`.
+
+    Generated code types servicers and servers as gRPC's own; ours offer what it asks of them.
+    """
+    for server in servers:
+        add(servicer, server)
