@@ -8,11 +8,8 @@ import pytest
 from blockyard.proto.errors import NotFound
 from blockyard.proto.metrics import (
     LATENCY_BOUNDS_S,
-    PROCESS,
     MethodMetrics,
     ProcessMetrics,
-    lane_call,
-    lane_connections,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,18 +82,6 @@ def test_two_processes_in_one_interpreter_do_not_mix() -> None:
     first.transport("lane", "server").refused("bad_magic")
     assert "bad_magic" in {*first.transport("lane", "server").refused_frames}
     assert not second.transport("lane", "server").refused_frames
-
-
-def test_the_lanes_servers_count_into_the_process() -> None:
-    lane = PROCESS.transport("lane", "server")
-    before = lane.connections_open, lane.method("/test.Counted/Call").outcomes.get("NotFound", 0)
-    lane_connections.inc()
-    lane_call("/test.Counted/Call", "NotFound")
-    lane_call("/test.Counted/Call", "NotFound", 0.001)
-    after = lane.connections_open, lane.method("/test.Counted/Call").outcomes.get("NotFound", 0)
-    assert after == (before[0] + 1, before[1] + 2)
-    lane_connections.dec()
-    assert lane.connections_open == before[0]
 
 
 def test_the_endpoint_serves_everything_that_is_registered(metrics: ProcessMetrics) -> None:

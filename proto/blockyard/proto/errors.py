@@ -28,7 +28,7 @@ from blockyard.proto.common_pb2 import (
     Address,
     ErrorDetail,
 )
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError as DecodeError
 
 METADATA_KEY: Final = "blockyard-error-bin"
 """Key of gRPC's trailing metadata under which a serialized `ErrorDetail` travels."""

@@ -1,7 +1,7 @@
 """Metrics of a process, in Prometheus's form, and those that both transports have.
 
-`PROCESS` is the one registry of this process: its own metrics are registered in `PROCESS.registry`, the transports
-count into `PROCESS.transport(…)`, and `PROCESS.serve` serves the lot. The transports' numbers are plain integers that become samples only when somebody fetches them: a
+A process makes one `ProcessMetrics`, registers its own metrics in `.registry`, hands `.transport(…)` to its transports,
+and serves the lot. The transports' numbers are plain integers that become samples only when somebody fetches them: a
 finished call costs 0.3 µs, where a prometheus-client counter and histogram cost 1.5 µs.
 
 Invariants: label values come from our own code and never from a peer, so that their number is bounded. Under the GIL
@@ -103,7 +103,7 @@ class TransportMetrics:
 
 
 class ProcessMetrics:
-    """All metrics of one process. Tests make their own; everything else uses `PROCESS`."""
+    """All metrics of one process."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -191,35 +191,6 @@ class _Transports(Collector):
             moved.add_metric((*side, "received"), each.received_bytes)
             moved.add_metric((*side, "sent"), each.sent_bytes)
         yield from (calls, latency, refused, opened, is_open, moved)
-
-
-PROCESS: Final = ProcessMetrics()
-"""The metrics of this process."""
-
-
-# --- The lane's servers, whose calls name what they count ------------------------------------------------------------
-
-_LANE_SERVER: Final = PROCESS.transport("lane", "server")
-refused: Final = _LANE_SERVER.refused
-
-
-def lane_call(method: str, outcome: str, duration_s: float | None = None) -> None:
-    """Count a call that a lane server has ended; `outcome` is `OK` or an error's class name."""
-    counted = _LANE_SERVER.method(method)
-    if duration_s is None:
-        counted.count(outcome)
-    else:
-        counted.done(duration_s, outcome)
-
-
-class _LaneConnections:
-    """Connections of the lane's servers, by the names of a gauge."""
-
-    inc = staticmethod(_LANE_SERVER.opened)
-    dec = staticmethod(_LANE_SERVER.closed)
-
-
-lane_connections: Final = _LaneConnections()
 
 
 def _cumulative(buckets: list[int]) -> list[tuple[str, float]]:
