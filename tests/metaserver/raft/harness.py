@@ -52,7 +52,8 @@ class MemoryDisk:
         return self.base.term if index == self.base.index else self.log[index - self.base.index - 1].term
 
     def entries(self, low: LogIndex, high: LogIndex, max_bytes: int) -> Sequence[Entry]:
-        found, size = [], 0
+        found: list[Entry] = []
+        size = 0
         for entry in self.log[low - self.base.index - 1 : high - self.base.index - 1]:
             size += len(entry.data)
             if found and size > max_bytes:
@@ -170,7 +171,10 @@ class Group:
             self.settle()
 
     def elect(self, id: int) -> None:
-        """Let only this member's time pass until it leads."""
+        """Let only this member's time pass until it leads; the others' loyalty to a leader they heard has run out."""
+        for other in self.members.values():
+            state = other.core._state
+            state.elapsed_ticks = max(state.elapsed_ticks, state.config.election_timeout_ticks)
         self.until(lambda: self.core(id).role is Role.LEADER, only=[id])
 
     def until(self, condition: Callable[[], bool], *, limit: int = 500, only: Sequence[int] = ()) -> None:
@@ -267,12 +271,19 @@ class Group:
         lost = (message.sender, message.to) in self.cut or receiver is None or not receiver.alive
         if lost or self.drop(message):
             self.dropped.append(message)
+            self._stream_ended(message, delivered=False)
             return
         assert receiver is not None
         if isinstance(message, InstallSnapshot):
             receiver.staged[message.snapshot.index, message.snapshot.term] = staged or []
         self.trace_message(message)
         receiver.core.step(message)
+        self._stream_ended(message, delivered=True)
+
+    def _stream_ended(self, message: Message, *, delivered: bool) -> None:
+        sender = self.members[message.sender]
+        if isinstance(message, InstallSnapshot) and sender.alive:
+            (sender.core.snapshot_delivered if delivered else sender.core.snapshot_failed)(message.to)
 
     def trace_message(self, message: Message) -> None:
         self.trace(describe(message))

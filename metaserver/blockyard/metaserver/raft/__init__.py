@@ -12,7 +12,8 @@ The driver's loop, exactly:
     after each of these, or a batch of them:
         while (ready := core.ready()) is not None:
             1. send ready.messages                      # at once; they depend on nothing that is not yet on disk
-            2. for s in ready.send_snapshots: start streaming a snapshot; failed → core.snapshot_failed(s.to)
+            2. for s in ready.send_snapshots: start streaming a snapshot, and when that ends call
+               core.snapshot_delivered(s.to) or core.snapshot_failed(s.to): one of them, always
             3. if ready.must_persist:                   # may run elsewhere while input is stepped and other,
                    write snapshot|base, hard_state,     # non-persisting Readies are handled; at most one such
                    entries in one atomic write; fsync   # Ready is outstanding: until persisted() is called, ready()

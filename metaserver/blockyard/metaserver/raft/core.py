@@ -319,14 +319,21 @@ class RaftCore:
         """A snapshot asked for by `Ready.send_snapshots` could not be delivered."""
         replication.snapshot_failed(self._state, to)
 
+    def snapshot_delivered(self, to: MemberId) -> None:
+        """A snapshot asked for by `Ready.send_snapshots` was streamed whole; it may or may not be taken up."""
+        replication.snapshot_delivered(self._state, to)
+
     # Compaction
 
     def compaction_limit(self) -> LogIndex:
         """Return up to where the log is not needed: applied, and, as leader, held by every peer that is alive.
 
-        Advice: dropping more, up to what is applied, is safe, and costs a slow peer a snapshot.
+        Advice: dropping more, up to what is applied, is safe, and costs a slow peer a snapshot. It is 0 while a
+        snapshot is being installed: then nothing may be dropped.
         """
         state = self._state
+        if state.applied < state.log.base.index:
+            return LogIndex(0)
         limit = min(state.applied, state.log.stable)
         alive = state.config.election_timeout_ticks
         for id, peer in state.progress.items():

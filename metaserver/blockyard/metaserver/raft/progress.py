@@ -29,7 +29,7 @@ class Progress:
     """`silent_ticks`: since the peer was heard in this term. `behind_ticks`: since it should have reached `mark`."""
 
     __slots__ = ("_idle_heartbeats", "_inflight", "_inflight_bytes", "behind_ticks", "mark", "match", "next", "paused",
-                 "silent_ticks", "snapshot_index", "state")  # fmt: skip
+                 "silent_ticks", "snapshot_index", "snapshot_patience_ticks", "state")  # fmt: skip
 
     def __init__(self, next: int, state: ProgressState = ProgressState.PROBE) -> None:
         self.state = state
@@ -37,6 +37,7 @@ class Progress:
         self.next = next
         self.paused = False  # a probe, base or snapshot is under way
         self.snapshot_index = 0
+        self.snapshot_patience_ticks = 0  # above 0: delivered, and to be acknowledged within so many ticks
         self.silent_ticks = 0
         self.behind_ticks = 0
         self.mark = 0
@@ -51,6 +52,16 @@ class Progress:
             self.mark, self.behind_ticks = last_index, 0
         else:
             self.behind_ticks += 1
+        if self.snapshot_patience_ticks > 0:
+            self.snapshot_patience_ticks -= 1
+            if self.snapshot_patience_ticks == 0:
+                self.snapshot_over()
+
+    def snapshot_over(self) -> None:
+        """Stop waiting for a snapshot; what the peer needs is found again at its next heartbeat."""
+        if self.state is ProgressState.SNAPSHOT:
+            self.enter(ProgressState.PROBE, self.match + 1)
+            self.paused = True
 
     def in_step(self, commit: int, patience_ticks: int) -> bool:
         """Whether the peer lives and durably has all that is committed."""
@@ -110,6 +121,7 @@ class Progress:
         """Change state; the next append begins at `next`."""
         assert next > self.match, f"next {next} is not past match {self.match}"
         self.state, self.next, self.paused, self.snapshot_index = state, next, False, 0
+        self.snapshot_patience_ticks = 0
         self._inflight.clear()
         self._inflight_bytes = 0
         self._idle_heartbeats = 0

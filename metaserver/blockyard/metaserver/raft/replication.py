@@ -147,11 +147,16 @@ def on_snapshot_reply(state: RaftState, message: SnapshotReply) -> None:
 
 
 def snapshot_failed(state: RaftState, to: MemberId) -> None:
-    """The driver could not deliver the snapshot; the need is found again at the next heartbeat."""
+    """The driver could not deliver the snapshot."""
+    if to in state.progress:
+        state.progress[to].snapshot_over()
+
+
+def snapshot_delivered(state: RaftState, to: MemberId) -> None:
+    """The receiver has the whole stream: give it an election timeout to switch and to say so."""
     peer = state.progress.get(to)
     if peer is not None and peer.state is ProgressState.SNAPSHOT:
-        peer.enter(ProgressState.PROBE, peer.match + 1)
-        peer.paused = True
+        peer.snapshot_patience_ticks = state.config.election_timeout_ticks
 
 
 def advance_commit(state: RaftState) -> bool:
