@@ -64,7 +64,8 @@ class Client:
     def _try(self) -> None:
         cluster, plan = self.cluster, self.cluster.plan
         self.attempt += 1
-        if self.target not in cluster.members or self.world.chance_of(plan.wrong_door):
+        astray = plan.wrong_door if self.command is not None else max(plan.wrong_door, plan.read_anywhere)
+        if self.target not in cluster.members or self.world.chance_of(astray):
             self.target = self.world.chance.choice(cluster.membership.ids)
         member = cluster.members[self.target]
         if self.command is not None:
@@ -119,5 +120,5 @@ class Client:
     def _finish(self) -> None:
         self.busy = False
         self.cluster.longest_wait = max(self.cluster.longest_wait, self.world.now - self.began)
-        think = self.cluster.plan.think_ticks * TICK
+        think = max(self.cluster.plan.think_ticks, self.cluster.least_think_ticks) * TICK
         self.world.after(1 + int(self.world.chance.random() * 2 * think), self.begin)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from blockyard.metaserver.raft import MemberKind, Refused, Role
+from blockyard.metaserver.raft import MemberKind, Ready, Refused, Role
 
 from tests.simulator.cluster import Cluster
 from tests.simulator.member import Member
@@ -30,6 +30,7 @@ LONG_RUN_CELLS: frozenset[Cell] = frozenset(
     # What cannot be: nobody leads a group without a leader; leadership is moved by a leader, to a data member that
     # does not have it; disks are lost and members replaced one at a time.
     [(fault, "leader", "leaderless") for fault in MEMBER_FAULTS]
+    + [(Fault.CUT_AT_SNAPSHOT, role, phase) for role in ("leader", "witness") for phase in PHASES]
     + [
         (Fault.TRANSFER, role, phase)
         for role in ROLES
@@ -64,8 +65,10 @@ class Nemesis:
         self.start()
         chance = self.world.chance
         fault = chance.choice(self.kinds)
-        members = [self.cluster.members[id] for id in self.cluster.membership.ids]
-        self.inject(fault, chance.choice(members))
+        member = self.cluster.leader() if chance.random() < self.cluster.plan.leader_bias else None
+        if member is None or member.id not in self.cluster.membership.ids:
+            member = self.cluster.members[chance.choice(self.cluster.membership.ids)]
+        self.inject(fault, member)
 
     # -- what is going on
 
@@ -92,13 +95,20 @@ class Nemesis:
         """Try the fault on this member (group faults ignore it); return whether it took place."""
         if fault in self.without:
             return False
-        cell = (fault, "group" if fault in GROUP_FAULTS else self.role_of(member), self.phase())
+        cell = self._cell(fault, member)
         if not _INJECTIONS[fault](self, member):
             return False
+        self._count(cell, member)
+        return True
+
+    def _cell(self, fault: Fault, member: Member) -> Cell:
+        return fault, "group" if fault in GROUP_FAULTS else self.role_of(member), self.phase()
+
+    def _count(self, cell: Cell, member: Member) -> None:
+        fault = cell[0]
         self.happened[fault] += 1
         self.cells[cell] += 1
         self.world.note(f"fault {fault.name.lower()}", fault, member.id)
-        return True
 
     def _later(self, undo: Callable[..., None], *arguments: object) -> None:
         self.world.after(self._wait(self.cluster.plan.fault_duration_ticks), undo, *arguments)
@@ -117,7 +127,31 @@ class Nemesis:
         return self._stop(member, power_lost=True)
 
     def _tear(self, member: Member) -> bool:
-        return bool(member.disk.log_file.unsynced) and self._stop(member, power_lost=True, tear=True)
+        """Wait for the next log write, and cut the power while it is under way."""
+        member.on_write = self._cut_during_write
+        return False  # counted when it strikes
+
+    def _cut_during_write(self, member: Member, _: Ready, duration: int) -> None:
+        member.on_write = None
+        self._strike_within(duration, Fault.TORN_WRITE, member)
+
+    def _cut_at_snapshot(self, member: Member) -> bool:
+        member.on_write = self._cut_during_snapshot
+        return False
+
+    def _cut_during_snapshot(self, member: Member, ready: Ready, duration: int) -> None:
+        if ready.snapshot is not None:
+            member.on_write = None
+            self._strike_within(duration, Fault.CUT_AT_SNAPSHOT, member)
+
+    def _strike_within(self, duration: int, fault: Fault, member: Member) -> None:
+        self.world.after(self.world.chance.randrange(duration + 1), self._strike, fault, member, member.epoch)
+
+    def _strike(self, fault: Fault, member: Member, epoch: int) -> None:
+        if self.active and member.epoch == epoch:
+            cell = self._cell(fault, member)
+            if self._stop(member, power_lost=True, tear=True):
+                self._count(cell, member)
 
     def _cut_power_of_all(self, _: Member) -> bool:
         stopped = [self._cut_power(member) for member in self.cluster.living()]
@@ -226,7 +260,7 @@ class Nemesis:
         return True
 
     def _set_clock_right(self, member: Member) -> None:
-        member.tick_period = TICK
+        member.tick_period = self.cluster.plan.clocks[0]
 
     def _transfer(self, member: Member) -> bool:
         leader = self.cluster.leader()
@@ -257,7 +291,8 @@ class Nemesis:
         )
         network.mend_all()
         for member in list(self.cluster.members.values()):
-            member.sync_factor, member.tick_period, member.fail_next_sync = 1, TICK, False
+            member.sync_factor, member.tick_period = 1, TICK
+            member.fail_next_sync, member.on_write = False, None
             if member.core is not None and member.disk.busy_until > self.world.now + 4 * TICK:
                 member.stop(power_lost=False)  # a sync hangs in it; this is what an operator would do
             if member is stays_dead:
@@ -290,4 +325,5 @@ _INJECTIONS: dict[Fault, Callable[[Nemesis, Member], bool]] = {
     Fault.CLOCK_SKEW: Nemesis._skew,
     Fault.TRANSFER: Nemesis._transfer,
     Fault.REPLACE: Nemesis._replace,
+    Fault.CUT_AT_SNAPSHOT: Nemesis._cut_at_snapshot,
 }

@@ -62,6 +62,7 @@ class Member:
         self.tick_period = TICK
         self.sync_factor = 1  # above 1 while the disk is slow
         self.fail_next_sync = False
+        self.on_write: Callable[[Member, Ready, int], None] | None = None  # a fault that waits for the right moment
         self._forget_process()
 
     def _forget_process(self) -> None:
@@ -93,6 +94,7 @@ class Member:
         self.epoch += 1
         self.paused = False
         self._forget_process()
+        self.tick_period = self.world.chance.choice(self.cluster.plan.clocks)
         self.machine = StateMachine(dict(self.disk.rows))
         self.checker.restarted(self.id, self.machine.applied)
         chance = random.Random(self.world.chance.getrandbits(64))
@@ -243,6 +245,8 @@ class Member:
                 self.cluster.witness_begins_at(self, base)
             mark = self.disk.write_log(LogBatch(base, state, ready.hard_state, ready.entries))
             self._sync(mark, self._written, ready)
+            if self.on_write is not None:
+                self.on_write(self, ready, self.disk.busy_until - self.world.now)
         else:
             core.persisted(ready)
             for message in ready.messages_after_persist:
@@ -438,7 +442,9 @@ class Member:
         elif left > 1:
             self._later(self._frame_time(), self._snapshot_frame, stream, install, rows, target_epoch, left - 1)
         else:
-            self._later(1 + self.world.chance.randrange(TICK), self._snapshot_staged, stream, install, rows, target_epoch)
+            self._later(
+                1 + self.world.chance.randrange(TICK), self._snapshot_staged, stream, install, rows, target_epoch
+            )
 
     def _snapshot_staged(self, stream: SendSnapshot, install: InstallSnapshot, rows: Rows, target_epoch: int) -> None:
         """The receiver has the whole state, synced beside its living one, unless it died before it had."""

@@ -20,7 +20,7 @@ from tests.simulator.world import TICK
 class Fault(IntEnum):
     KILL = 1
     POWER_CUT = 2
-    TORN_WRITE = 3  # a power cut that leaves a half-written record
+    TORN_WRITE = 3  # a power cut in the middle of its next log write, which leaves half a record
     POWER_CUT_ALL = 4
     FSYNC_FAILS = 5
     DISK_LOST = 6
@@ -37,6 +37,7 @@ class Fault(IntEnum):
     CLOCK_SKEW = 17
     TRANSFER = 18  # of leadership to this member
     REPLACE = 19  # this member, healthy, by a new one
+    CUT_AT_SNAPSHOT = 20  # a power cut while it switches to a snapshot
 
 
 MEMBER_FAULTS = tuple(fault for fault in Fault if fault not in (Fault.POWER_CUT_ALL, Fault.STORM))
@@ -50,6 +51,8 @@ class Plan:
     faults: tuple[Fault, ...] = ()
     fault_interval_ticks: float = 30.0  # mean time between faults
     fault_duration_ticks: float = 25.0  # mean time until a fault is undone
+    leader_bias: float = 0.0  # chance that a fault is for the leader, else for anybody
+    clocks: tuple[int, ...] = (TICK,)  # tick periods in units, one drawn for each process
     quality: LinkQuality = field(default_factory=LinkQuality)
     one_file: bool = True  # Raft log and state in one write-ahead log, or in two
     sync_min: int = 1  # units
@@ -64,6 +67,7 @@ class Plan:
     client_timeout_ticks: int = 12
     give_up: float = 0.02
     wrong_door: float = 0.05  # chance that a client asks a member at random, the witness included
+    read_anywhere: float = 0.0  # chance that a read does
     heartbeat_ticks: int = 2
     suspect_ticks: int = 6
     election_ticks: int = 12
@@ -110,6 +114,8 @@ def draw_plan(chance: random.Random, without: Collection[Fault] = ()) -> Plan:
         faults=tuple(faults),
         fault_interval_ticks=chance.choice([6, 15, 30, 60, 120]),
         fault_duration_ticks=chance.choice([4, 12, 30, 80]),
+        leader_bias=chance.choice([0.0, 0.3, 0.6]),
+        clocks=chance.choice([(TICK,), (TICK,), (TICK * 4 // 5, TICK, TICK * 5 // 4), (TICK // 2, TICK, TICK * 2)]),
         quality=_draw_quality(chance),
         one_file=chance.random() < 0.5,
         sync_min=chance.choice([1, 5]),
@@ -118,9 +124,10 @@ def draw_plan(chance: random.Random, without: Collection[Fault] = ()) -> Plan:
         apply_lag=chance.choice([0, 0, 20, 3 * TICK]),
         compact_after=chance.choice([8, 24, 100]),
         snapshot_ticks=chance.choice([3, 6, 20]),
-        clients=chance.choice([2, 3, 5]),
+        clients=chance.choice([2, 3, 5, 12]),
         think_ticks=chance.choice([0.1, 0.5, 2.0]),
         read_share=chance.choice([0.2, 0.5]),
+        read_anywhere=chance.choice([0.0, 0.5]),
         client_timeout_ticks=chance.choice([6, 12, 40]),
         heartbeat_ticks=chance.choice([1, 2]),
         suspect_ticks=chance.choice([3, 6]),

@@ -21,6 +21,9 @@ from tests.simulator.world import TICK, Violation, World
 PROGRESS_BOUND_TICKS = 1_500
 """Within so many ticks of healing, every client has a new answer and all living data members agree."""
 
+CALM_THINK_TICKS = 8.0
+"""How long clients think after healing: some groups are drawn with links too narrow to catch up under full load."""
+
 DEFAULT_EVENTS = 4_000
 
 
@@ -70,6 +73,7 @@ class Run:
         world, cluster = self.world, self.cluster
         world.note("heal")
         self.nemesis.heal(self._stays_dead())
+        cluster.least_think_ticks = CALM_THINK_TICKS
         healed_at = world.now
         before = {client.id: client.done for client in cluster.clients}
         deadline = healed_at + PROGRESS_BOUND_TICKS * TICK
