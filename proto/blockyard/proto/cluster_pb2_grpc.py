@@ -98,71 +98,77 @@ class ClusterServicer:
     """
 
     def RegisterNode(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """At start.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def NodeHeartbeat(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Every second.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetClusterMap(self, request, context):
-        """when the epoch is newer
+        """When the epoch is newer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchClusterMap(self, request, context):
-        """pushed at every change
+        """Pushed at every change.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LeaseBlockIds(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """For writers.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CheckBlocks(self, request, context):
-        """live or dead?
+        """Live or dead?
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListReclaim(self, request, context):
-        """what to drop
+        """What to drop.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ConfirmReclaim(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Dropped.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReportReplica(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Found bad.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ChangeNode(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Drain, undrain, remove.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Status(self, request, context):
-        """for people
+        """For people.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

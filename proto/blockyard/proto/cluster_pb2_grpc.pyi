@@ -38,21 +38,27 @@ class ClusterStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ClusterAsyncStub: ...
     RegisterNode: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.RegisterNodeRequest, _cluster_pb2.RegisterNodeReply]
+    """At start."""
     NodeHeartbeat: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.NodeHeartbeatRequest, _cluster_pb2.NodeHeartbeatReply]
+    """Every second."""
     GetClusterMap: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.GetClusterMapRequest, _cluster_pb2.GetClusterMapReply]
-    """when the epoch is newer"""
+    """When the epoch is newer."""
     WatchClusterMap: _grpc.UnaryStreamMultiCallable[_cluster_pb2.GetClusterMapRequest, _cluster_pb2.GetClusterMapReply]
-    """pushed at every change"""
+    """Pushed at every change."""
     LeaseBlockIds: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.LeaseBlockIdsRequest, _cluster_pb2.LeaseBlockIdsReply]
+    """For writers."""
     CheckBlocks: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.CheckBlocksRequest, _cluster_pb2.CheckBlocksReply]
-    """live or dead?"""
+    """Live or dead?"""
     ListReclaim: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.ListReclaimRequest, _cluster_pb2.ListReclaimReply]
-    """what to drop"""
+    """What to drop."""
     ConfirmReclaim: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.ConfirmReclaimRequest, _common_pb2.Empty]
+    """Dropped."""
     ReportReplica: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.ReportReplicaRequest, _common_pb2.Empty]
+    """Found bad."""
     ChangeNode: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.ChangeNodeRequest, _common_pb2.Empty]
+    """Drain, undrain, remove."""
     Status: _grpc.UnaryUnaryMultiCallable[_cluster_pb2.ClusterStatusRequest, _cluster_pb2.ClusterStatusReply]
-    """for people"""
+    """For people."""
 
 @_typing.type_check_only
 class ClusterAsyncStub(ClusterStub):
@@ -60,21 +66,27 @@ class ClusterAsyncStub(ClusterStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterNode: _aio.UnaryUnaryMultiCallable[_cluster_pb2.RegisterNodeRequest, _cluster_pb2.RegisterNodeReply]  # type: ignore[assignment]
+    """At start."""
     NodeHeartbeat: _aio.UnaryUnaryMultiCallable[_cluster_pb2.NodeHeartbeatRequest, _cluster_pb2.NodeHeartbeatReply]  # type: ignore[assignment]
+    """Every second."""
     GetClusterMap: _aio.UnaryUnaryMultiCallable[_cluster_pb2.GetClusterMapRequest, _cluster_pb2.GetClusterMapReply]  # type: ignore[assignment]
-    """when the epoch is newer"""
+    """When the epoch is newer."""
     WatchClusterMap: _aio.UnaryStreamMultiCallable[_cluster_pb2.GetClusterMapRequest, _cluster_pb2.GetClusterMapReply]  # type: ignore[assignment]
-    """pushed at every change"""
+    """Pushed at every change."""
     LeaseBlockIds: _aio.UnaryUnaryMultiCallable[_cluster_pb2.LeaseBlockIdsRequest, _cluster_pb2.LeaseBlockIdsReply]  # type: ignore[assignment]
+    """For writers."""
     CheckBlocks: _aio.UnaryUnaryMultiCallable[_cluster_pb2.CheckBlocksRequest, _cluster_pb2.CheckBlocksReply]  # type: ignore[assignment]
-    """live or dead?"""
+    """Live or dead?"""
     ListReclaim: _aio.UnaryUnaryMultiCallable[_cluster_pb2.ListReclaimRequest, _cluster_pb2.ListReclaimReply]  # type: ignore[assignment]
-    """what to drop"""
+    """What to drop."""
     ConfirmReclaim: _aio.UnaryUnaryMultiCallable[_cluster_pb2.ConfirmReclaimRequest, _common_pb2.Empty]  # type: ignore[assignment]
+    """Dropped."""
     ReportReplica: _aio.UnaryUnaryMultiCallable[_cluster_pb2.ReportReplicaRequest, _common_pb2.Empty]  # type: ignore[assignment]
+    """Found bad."""
     ChangeNode: _aio.UnaryUnaryMultiCallable[_cluster_pb2.ChangeNodeRequest, _common_pb2.Empty]  # type: ignore[assignment]
+    """Drain, undrain, remove."""
     Status: _aio.UnaryUnaryMultiCallable[_cluster_pb2.ClusterStatusRequest, _cluster_pb2.ClusterStatusReply]  # type: ignore[assignment]
-    """for people"""
+    """For people."""
 
 class ClusterServicer(metaclass=_abc_1.ABCMeta):
     """Nodes, map and block ids, served by the metadata leader."""
@@ -84,14 +96,16 @@ class ClusterServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _cluster_pb2.RegisterNodeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_cluster_pb2.RegisterNodeReply, _abc.Awaitable[_cluster_pb2.RegisterNodeReply]]: ...
+    ) -> _typing.Union[_cluster_pb2.RegisterNodeReply, _abc.Awaitable[_cluster_pb2.RegisterNodeReply]]:
+        """At start."""
 
     @_abc_1.abstractmethod
     def NodeHeartbeat(
         self,
         request: _cluster_pb2.NodeHeartbeatRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_cluster_pb2.NodeHeartbeatReply, _abc.Awaitable[_cluster_pb2.NodeHeartbeatReply]]: ...
+    ) -> _typing.Union[_cluster_pb2.NodeHeartbeatReply, _abc.Awaitable[_cluster_pb2.NodeHeartbeatReply]]:
+        """Every second."""
 
     @_abc_1.abstractmethod
     def GetClusterMap(
@@ -99,7 +113,7 @@ class ClusterServicer(metaclass=_abc_1.ABCMeta):
         request: _cluster_pb2.GetClusterMapRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_pb2.GetClusterMapReply, _abc.Awaitable[_cluster_pb2.GetClusterMapReply]]:
-        """when the epoch is newer"""
+        """When the epoch is newer."""
 
     @_abc_1.abstractmethod
     def WatchClusterMap(
@@ -107,14 +121,15 @@ class ClusterServicer(metaclass=_abc_1.ABCMeta):
         request: _cluster_pb2.GetClusterMapRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_cluster_pb2.GetClusterMapReply], _abc.AsyncIterator[_cluster_pb2.GetClusterMapReply]]:
-        """pushed at every change"""
+        """Pushed at every change."""
 
     @_abc_1.abstractmethod
     def LeaseBlockIds(
         self,
         request: _cluster_pb2.LeaseBlockIdsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_cluster_pb2.LeaseBlockIdsReply, _abc.Awaitable[_cluster_pb2.LeaseBlockIdsReply]]: ...
+    ) -> _typing.Union[_cluster_pb2.LeaseBlockIdsReply, _abc.Awaitable[_cluster_pb2.LeaseBlockIdsReply]]:
+        """For writers."""
 
     @_abc_1.abstractmethod
     def CheckBlocks(
@@ -122,7 +137,7 @@ class ClusterServicer(metaclass=_abc_1.ABCMeta):
         request: _cluster_pb2.CheckBlocksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_pb2.CheckBlocksReply, _abc.Awaitable[_cluster_pb2.CheckBlocksReply]]:
-        """live or dead?"""
+        """Live or dead?"""
 
     @_abc_1.abstractmethod
     def ListReclaim(
@@ -130,28 +145,31 @@ class ClusterServicer(metaclass=_abc_1.ABCMeta):
         request: _cluster_pb2.ListReclaimRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_pb2.ListReclaimReply, _abc.Awaitable[_cluster_pb2.ListReclaimReply]]:
-        """what to drop"""
+        """What to drop."""
 
     @_abc_1.abstractmethod
     def ConfirmReclaim(
         self,
         request: _cluster_pb2.ConfirmReclaimRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]: ...
+    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]:
+        """Dropped."""
 
     @_abc_1.abstractmethod
     def ReportReplica(
         self,
         request: _cluster_pb2.ReportReplicaRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]: ...
+    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]:
+        """Found bad."""
 
     @_abc_1.abstractmethod
     def ChangeNode(
         self,
         request: _cluster_pb2.ChangeNodeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]: ...
+    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]:
+        """Drain, undrain, remove."""
 
     @_abc_1.abstractmethod
     def Status(
@@ -159,6 +177,6 @@ class ClusterServicer(metaclass=_abc_1.ABCMeta):
         request: _cluster_pb2.ClusterStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_pb2.ClusterStatusReply, _abc.Awaitable[_cluster_pb2.ClusterStatusReply]]:
-        """for people"""
+        """For people."""
 
 def add_ClusterServicer_to_server(servicer: ClusterServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

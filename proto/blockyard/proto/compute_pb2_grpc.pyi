@@ -35,15 +35,17 @@ class JobsStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> JobsAsyncStub: ...
     Submit: _grpc.UnaryUnaryMultiCallable[_compute_pb2.SubmitJobRequest, _compute_pb2.JobStatus]
+    """Run a job."""
     Get: _grpc.UnaryUnaryMultiCallable[_compute_pb2.JobRequest, _compute_pb2.JobStatus]
-    """how far it is"""
+    """How far it is."""
     Watch: _grpc.UnaryStreamMultiCallable[_compute_pb2.JobRequest, _compute_pb2.JobStatus]
-    """every change until it ends"""
+    """Every change until it ends."""
     List: _grpc.UnaryUnaryMultiCallable[_compute_pb2.ListJobsRequest, _compute_pb2.ListJobsReply]
-    """jobs"""
+    """Jobs."""
     Cancel: _grpc.UnaryUnaryMultiCallable[_compute_pb2.JobRequest, _compute_pb2.JobStatus]
+    """End it."""
     Logs: _grpc.UnaryStreamMultiCallable[_compute_pb2.JobLogsRequest, _compute_pb2.JobLogLine]
-    """what its tasks printed"""
+    """What its tasks printed."""
 
 @_typing.type_check_only
 class JobsAsyncStub(JobsStub):
@@ -51,15 +53,17 @@ class JobsAsyncStub(JobsStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Submit: _aio.UnaryUnaryMultiCallable[_compute_pb2.SubmitJobRequest, _compute_pb2.JobStatus]  # type: ignore[assignment]
+    """Run a job."""
     Get: _aio.UnaryUnaryMultiCallable[_compute_pb2.JobRequest, _compute_pb2.JobStatus]  # type: ignore[assignment]
-    """how far it is"""
+    """How far it is."""
     Watch: _aio.UnaryStreamMultiCallable[_compute_pb2.JobRequest, _compute_pb2.JobStatus]  # type: ignore[assignment]
-    """every change until it ends"""
+    """Every change until it ends."""
     List: _aio.UnaryUnaryMultiCallable[_compute_pb2.ListJobsRequest, _compute_pb2.ListJobsReply]  # type: ignore[assignment]
-    """jobs"""
+    """Jobs."""
     Cancel: _aio.UnaryUnaryMultiCallable[_compute_pb2.JobRequest, _compute_pb2.JobStatus]  # type: ignore[assignment]
+    """End it."""
     Logs: _aio.UnaryStreamMultiCallable[_compute_pb2.JobLogsRequest, _compute_pb2.JobLogLine]  # type: ignore[assignment]
-    """what its tasks printed"""
+    """What its tasks printed."""
 
 class JobsServicer(metaclass=_abc_1.ABCMeta):
     """Map/reduce jobs."""
@@ -69,7 +73,8 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _compute_pb2.SubmitJobRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_compute_pb2.JobStatus, _abc.Awaitable[_compute_pb2.JobStatus]]: ...
+    ) -> _typing.Union[_compute_pb2.JobStatus, _abc.Awaitable[_compute_pb2.JobStatus]]:
+        """Run a job."""
 
     @_abc_1.abstractmethod
     def Get(
@@ -77,7 +82,7 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         request: _compute_pb2.JobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_compute_pb2.JobStatus, _abc.Awaitable[_compute_pb2.JobStatus]]:
-        """how far it is"""
+        """How far it is."""
 
     @_abc_1.abstractmethod
     def Watch(
@@ -85,7 +90,7 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         request: _compute_pb2.JobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_compute_pb2.JobStatus], _abc.AsyncIterator[_compute_pb2.JobStatus]]:
-        """every change until it ends"""
+        """Every change until it ends."""
 
     @_abc_1.abstractmethod
     def List(
@@ -93,14 +98,15 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         request: _compute_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_compute_pb2.ListJobsReply, _abc.Awaitable[_compute_pb2.ListJobsReply]]:
-        """jobs"""
+        """Jobs."""
 
     @_abc_1.abstractmethod
     def Cancel(
         self,
         request: _compute_pb2.JobRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_compute_pb2.JobStatus, _abc.Awaitable[_compute_pb2.JobStatus]]: ...
+    ) -> _typing.Union[_compute_pb2.JobStatus, _abc.Awaitable[_compute_pb2.JobStatus]]:
+        """End it."""
 
     @_abc_1.abstractmethod
     def Logs(
@@ -108,7 +114,7 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         request: _compute_pb2.JobLogsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_compute_pb2.JobLogLine], _abc.AsyncIterator[_compute_pb2.JobLogLine]]:
-        """what its tasks printed"""
+        """What its tasks printed."""
 
 def add_JobsServicer_to_server(servicer: JobsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
@@ -120,17 +126,23 @@ class EdgeStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> EdgeAsyncStub: ...
     Apply: _grpc.UnaryUnaryMultiCallable[_compute_pb2.ApplyEdgeRequest, _compute_pb2.EdgeObject]
+    """Make or change."""
     Get: _grpc.UnaryUnaryMultiCallable[_compute_pb2.EdgeRequest, _compute_pb2.EdgeObject]
-    """one"""
+    """One."""
     List: _grpc.UnaryUnaryMultiCallable[_compute_pb2.ListEdgeRequest, _compute_pb2.ListEdgeReply]
-    """many"""
+    """Many."""
     Delete: _grpc.UnaryUnaryMultiCallable[_compute_pb2.EdgeRequest, _common_pb2.Empty]
+    """Remove."""
     Run: _grpc.UnaryUnaryMultiCallable[_compute_pb2.EdgeRequest, _compute_pb2.EdgeObject]
+    """Run a task now."""
     Cancel: _grpc.UnaryUnaryMultiCallable[_compute_pb2.EdgeRequest, _compute_pb2.EdgeObject]
+    """End a run."""
     Ship: _grpc.StreamStreamMultiCallable[_compute_pb2.EdgeMessage, _compute_pb2.EdgeReceipt]
+    """Outbox to centre."""
     Messages: _grpc.UnaryStreamMultiCallable[_compute_pb2.EdgeMessagesRequest, _compute_pb2.EdgeMessage]
-    """read them"""
+    """Read them."""
     AcknowledgeAlarm: _grpc.UnaryUnaryMultiCallable[_compute_pb2.AcknowledgeAlarmRequest, _common_pb2.Empty]
+    """Seen."""
 
 @_typing.type_check_only
 class EdgeAsyncStub(EdgeStub):
@@ -138,17 +150,23 @@ class EdgeAsyncStub(EdgeStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Apply: _aio.UnaryUnaryMultiCallable[_compute_pb2.ApplyEdgeRequest, _compute_pb2.EdgeObject]  # type: ignore[assignment]
+    """Make or change."""
     Get: _aio.UnaryUnaryMultiCallable[_compute_pb2.EdgeRequest, _compute_pb2.EdgeObject]  # type: ignore[assignment]
-    """one"""
+    """One."""
     List: _aio.UnaryUnaryMultiCallable[_compute_pb2.ListEdgeRequest, _compute_pb2.ListEdgeReply]  # type: ignore[assignment]
-    """many"""
+    """Many."""
     Delete: _aio.UnaryUnaryMultiCallable[_compute_pb2.EdgeRequest, _common_pb2.Empty]  # type: ignore[assignment]
+    """Remove."""
     Run: _aio.UnaryUnaryMultiCallable[_compute_pb2.EdgeRequest, _compute_pb2.EdgeObject]  # type: ignore[assignment]
+    """Run a task now."""
     Cancel: _aio.UnaryUnaryMultiCallable[_compute_pb2.EdgeRequest, _compute_pb2.EdgeObject]  # type: ignore[assignment]
+    """End a run."""
     Ship: _aio.StreamStreamMultiCallable[_compute_pb2.EdgeMessage, _compute_pb2.EdgeReceipt]  # type: ignore[assignment]
+    """Outbox to centre."""
     Messages: _aio.UnaryStreamMultiCallable[_compute_pb2.EdgeMessagesRequest, _compute_pb2.EdgeMessage]  # type: ignore[assignment]
-    """read them"""
+    """Read them."""
     AcknowledgeAlarm: _aio.UnaryUnaryMultiCallable[_compute_pb2.AcknowledgeAlarmRequest, _common_pb2.Empty]  # type: ignore[assignment]
+    """Seen."""
 
 class EdgeServicer(metaclass=_abc_1.ABCMeta):
     """Edge nodes, algorithms, applications, tasks, runs and messages."""
@@ -158,7 +176,8 @@ class EdgeServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _compute_pb2.ApplyEdgeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_compute_pb2.EdgeObject, _abc.Awaitable[_compute_pb2.EdgeObject]]: ...
+    ) -> _typing.Union[_compute_pb2.EdgeObject, _abc.Awaitable[_compute_pb2.EdgeObject]]:
+        """Make or change."""
 
     @_abc_1.abstractmethod
     def Get(
@@ -166,7 +185,7 @@ class EdgeServicer(metaclass=_abc_1.ABCMeta):
         request: _compute_pb2.EdgeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_compute_pb2.EdgeObject, _abc.Awaitable[_compute_pb2.EdgeObject]]:
-        """one"""
+        """One."""
 
     @_abc_1.abstractmethod
     def List(
@@ -174,35 +193,39 @@ class EdgeServicer(metaclass=_abc_1.ABCMeta):
         request: _compute_pb2.ListEdgeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_compute_pb2.ListEdgeReply, _abc.Awaitable[_compute_pb2.ListEdgeReply]]:
-        """many"""
+        """Many."""
 
     @_abc_1.abstractmethod
     def Delete(
         self,
         request: _compute_pb2.EdgeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]: ...
+    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]:
+        """Remove."""
 
     @_abc_1.abstractmethod
     def Run(
         self,
         request: _compute_pb2.EdgeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_compute_pb2.EdgeObject, _abc.Awaitable[_compute_pb2.EdgeObject]]: ...
+    ) -> _typing.Union[_compute_pb2.EdgeObject, _abc.Awaitable[_compute_pb2.EdgeObject]]:
+        """Run a task now."""
 
     @_abc_1.abstractmethod
     def Cancel(
         self,
         request: _compute_pb2.EdgeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_compute_pb2.EdgeObject, _abc.Awaitable[_compute_pb2.EdgeObject]]: ...
+    ) -> _typing.Union[_compute_pb2.EdgeObject, _abc.Awaitable[_compute_pb2.EdgeObject]]:
+        """End a run."""
 
     @_abc_1.abstractmethod
     def Ship(
         self,
         request_iterator: _MaybeAsyncIterator[_compute_pb2.EdgeMessage],
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_compute_pb2.EdgeReceipt], _abc.AsyncIterator[_compute_pb2.EdgeReceipt]]: ...
+    ) -> _typing.Union[_abc.Iterator[_compute_pb2.EdgeReceipt], _abc.AsyncIterator[_compute_pb2.EdgeReceipt]]:
+        """Outbox to centre."""
 
     @_abc_1.abstractmethod
     def Messages(
@@ -210,13 +233,14 @@ class EdgeServicer(metaclass=_abc_1.ABCMeta):
         request: _compute_pb2.EdgeMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_compute_pb2.EdgeMessage], _abc.AsyncIterator[_compute_pb2.EdgeMessage]]:
-        """read them"""
+        """Read them."""
 
     @_abc_1.abstractmethod
     def AcknowledgeAlarm(
         self,
         request: _compute_pb2.AcknowledgeAlarmRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]: ...
+    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]:
+        """Seen."""
 
 def add_EdgeServicer_to_server(servicer: EdgeServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

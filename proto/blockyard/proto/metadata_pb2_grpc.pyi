@@ -42,56 +42,81 @@ class MetadataStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MetadataAsyncStub: ...
     Lookup: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.LookupRequest, _metadata_pb2.EntryReply]
-    """one name in a directory"""
+    """One name in a directory."""
     Walk: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.WalkRequest, _metadata_pb2.WalkReply]
-    """several names, one below the other"""
+    """Several names, one below the other."""
     GetAttributes: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.GetAttributesRequest, _metadata_pb2.EntryReply]
-    """stat by inode"""
+    """Stat by inode."""
     Access: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.AccessRequest, _common_pb2.Empty]
-    """PermissionDenied when not"""
+    """PermissionDenied when not."""
     ReadDirectory: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ReadDirectoryRequest, _metadata_pb2.ReadDirectoryReply]
-    """one page"""
+    """One page."""
     ReadLink: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ReadLinkRequest, _metadata_pb2.ReadLinkReply]
-    """a symlink's target"""
+    """A symlink's target."""
     GetXattr: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.GetXattrRequest, _metadata_pb2.GetXattrReply]
-    """one extended attribute"""
+    """One extended attribute."""
     ListXattrs: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ListXattrsRequest, _metadata_pb2.ListXattrsReply]
-    """their names"""
+    """Their names."""
     StatFilesystem: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.StatFilesystemRequest, _metadata_pb2.StatFilesystemReply]
-    """totals"""
+    """Totals."""
     ReadSlices: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ReadSlicesRequest, _metadata_pb2.ReadSlicesReply]
-    """what a range is made of"""
+    """What a range is made of."""
     GetLock: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.GetLockRequest, _metadata_pb2.GetLockReply]
-    """F_GETLK"""
+    """F_GETLK."""
     Create: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.CreateRequest, _metadata_pb2.EntryReply]
+    """Open(O_CREAT)."""
     MakeDirectory: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.MakeDirectoryRequest, _metadata_pb2.EntryReply]
+    """Mkdir."""
     MakeNode: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.MakeNodeRequest, _metadata_pb2.EntryReply]
+    """Mknod."""
     CreateUnnamed: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.CreateUnnamedRequest, _metadata_pb2.EntryReply]
+    """O_TMPFILE."""
     Symlink: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.SymlinkRequest, _metadata_pb2.EntryReply]
+    """Symlink."""
     Link: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.LinkRequest, _metadata_pb2.EntryReply]
+    """Link."""
     Unlink: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.UnlinkRequest, _metadata_pb2.UnlinkReply]
+    """Unlink."""
     RemoveDirectory: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.RemoveDirectoryRequest, _metadata_pb2.UnlinkReply]
+    """Rmdir."""
     Rename: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.RenameRequest, _metadata_pb2.UnlinkReply]
+    """Renameat2."""
     SetAttributes: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.SetAttributesRequest, _metadata_pb2.EntryReply]
+    """Chmod, chown, truncate, utimens."""
     SetXattr: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.SetXattrRequest, _common_pb2.Empty]
+    """Setxattr."""
     RemoveXattr: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.RemoveXattrRequest, _common_pb2.Empty]
+    """Removexattr."""
     Open: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.OpenRequest, _metadata_pb2.EntryReply]
+    """Open an existing file."""
     Close: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.CloseRequest, _common_pb2.Empty]
+    """Last close of a handle."""
     CommitSlices: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.CommitSlicesRequest, _metadata_pb2.CommitSlicesReply]
+    """Written data becomes visible."""
     PutFile: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.PutFileRequest, _metadata_pb2.EntryReply]
+    """A small file at once."""
     Allocate: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.AllocateRequest, _metadata_pb2.EntryReply]
+    """Fallocate."""
     CopyRange: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.CopyRangeRequest, _metadata_pb2.CopyRangeReply]
+    """Copy_file_range."""
     ReplaceSlices: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ReplaceSlicesRequest, _metadata_pb2.ReplaceSlicesReply]
+    """Compaction."""
     SetLock: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.SetLockRequest, _common_pb2.Empty]
+    """F_SETLK, F_SETLKW, flock."""
     ReleaseLocks: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ReleaseLocksRequest, _common_pb2.Empty]
+    """All of one owner."""
     Batch: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.BatchRequest, _metadata_pb2.BatchReply]
+    """Several of the above."""
     OpenSession: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.OpenSessionRequest, _metadata_pb2.OpenSessionReply]
+    """Register."""
     KeepSession: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.KeepSessionRequest, _metadata_pb2.KeepSessionReply]
+    """Heartbeat."""
     CloseSession: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.CloseSessionRequest, _common_pb2.Empty]
+    """Sign off."""
     Watch: _grpc.UnaryStreamMultiCallable[_metadata_pb2.WatchRequest, _metadata_pb2.WatchEvent]
-    """cache invalidation"""
+    """Cache invalidation."""
     OperationLog: _grpc.UnaryStreamMultiCallable[_metadata_pb2.OperationLogRequest, _metadata_pb2.OperationRecord]
-    """who did what"""
+    """Who did what."""
 
 @_typing.type_check_only
 class MetadataAsyncStub(MetadataStub):
@@ -102,56 +127,81 @@ class MetadataAsyncStub(MetadataStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Lookup: _aio.UnaryUnaryMultiCallable[_metadata_pb2.LookupRequest, _metadata_pb2.EntryReply]  # type: ignore[assignment]
-    """one name in a directory"""
+    """One name in a directory."""
     Walk: _aio.UnaryUnaryMultiCallable[_metadata_pb2.WalkRequest, _metadata_pb2.WalkReply]  # type: ignore[assignment]
-    """several names, one below the other"""
+    """Several names, one below the other."""
     GetAttributes: _aio.UnaryUnaryMultiCallable[_metadata_pb2.GetAttributesRequest, _metadata_pb2.EntryReply]  # type: ignore[assignment]
-    """stat by inode"""
+    """Stat by inode."""
     Access: _aio.UnaryUnaryMultiCallable[_metadata_pb2.AccessRequest, _common_pb2.Empty]  # type: ignore[assignment]
-    """PermissionDenied when not"""
+    """PermissionDenied when not."""
     ReadDirectory: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ReadDirectoryRequest, _metadata_pb2.ReadDirectoryReply]  # type: ignore[assignment]
-    """one page"""
+    """One page."""
     ReadLink: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ReadLinkRequest, _metadata_pb2.ReadLinkReply]  # type: ignore[assignment]
-    """a symlink's target"""
+    """A symlink's target."""
     GetXattr: _aio.UnaryUnaryMultiCallable[_metadata_pb2.GetXattrRequest, _metadata_pb2.GetXattrReply]  # type: ignore[assignment]
-    """one extended attribute"""
+    """One extended attribute."""
     ListXattrs: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ListXattrsRequest, _metadata_pb2.ListXattrsReply]  # type: ignore[assignment]
-    """their names"""
+    """Their names."""
     StatFilesystem: _aio.UnaryUnaryMultiCallable[_metadata_pb2.StatFilesystemRequest, _metadata_pb2.StatFilesystemReply]  # type: ignore[assignment]
-    """totals"""
+    """Totals."""
     ReadSlices: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ReadSlicesRequest, _metadata_pb2.ReadSlicesReply]  # type: ignore[assignment]
-    """what a range is made of"""
+    """What a range is made of."""
     GetLock: _aio.UnaryUnaryMultiCallable[_metadata_pb2.GetLockRequest, _metadata_pb2.GetLockReply]  # type: ignore[assignment]
-    """F_GETLK"""
+    """F_GETLK."""
     Create: _aio.UnaryUnaryMultiCallable[_metadata_pb2.CreateRequest, _metadata_pb2.EntryReply]  # type: ignore[assignment]
+    """Open(O_CREAT)."""
     MakeDirectory: _aio.UnaryUnaryMultiCallable[_metadata_pb2.MakeDirectoryRequest, _metadata_pb2.EntryReply]  # type: ignore[assignment]
+    """Mkdir."""
     MakeNode: _aio.UnaryUnaryMultiCallable[_metadata_pb2.MakeNodeRequest, _metadata_pb2.EntryReply]  # type: ignore[assignment]
+    """Mknod."""
     CreateUnnamed: _aio.UnaryUnaryMultiCallable[_metadata_pb2.CreateUnnamedRequest, _metadata_pb2.EntryReply]  # type: ignore[assignment]
+    """O_TMPFILE."""
     Symlink: _aio.UnaryUnaryMultiCallable[_metadata_pb2.SymlinkRequest, _metadata_pb2.EntryReply]  # type: ignore[assignment]
+    """Symlink."""
     Link: _aio.UnaryUnaryMultiCallable[_metadata_pb2.LinkRequest, _metadata_pb2.EntryReply]  # type: ignore[assignment]
+    """Link."""
     Unlink: _aio.UnaryUnaryMultiCallable[_metadata_pb2.UnlinkRequest, _metadata_pb2.UnlinkReply]  # type: ignore[assignment]
+    """Unlink."""
     RemoveDirectory: _aio.UnaryUnaryMultiCallable[_metadata_pb2.RemoveDirectoryRequest, _metadata_pb2.UnlinkReply]  # type: ignore[assignment]
+    """Rmdir."""
     Rename: _aio.UnaryUnaryMultiCallable[_metadata_pb2.RenameRequest, _metadata_pb2.UnlinkReply]  # type: ignore[assignment]
+    """Renameat2."""
     SetAttributes: _aio.UnaryUnaryMultiCallable[_metadata_pb2.SetAttributesRequest, _metadata_pb2.EntryReply]  # type: ignore[assignment]
+    """Chmod, chown, truncate, utimens."""
     SetXattr: _aio.UnaryUnaryMultiCallable[_metadata_pb2.SetXattrRequest, _common_pb2.Empty]  # type: ignore[assignment]
+    """Setxattr."""
     RemoveXattr: _aio.UnaryUnaryMultiCallable[_metadata_pb2.RemoveXattrRequest, _common_pb2.Empty]  # type: ignore[assignment]
+    """Removexattr."""
     Open: _aio.UnaryUnaryMultiCallable[_metadata_pb2.OpenRequest, _metadata_pb2.EntryReply]  # type: ignore[assignment]
+    """Open an existing file."""
     Close: _aio.UnaryUnaryMultiCallable[_metadata_pb2.CloseRequest, _common_pb2.Empty]  # type: ignore[assignment]
+    """Last close of a handle."""
     CommitSlices: _aio.UnaryUnaryMultiCallable[_metadata_pb2.CommitSlicesRequest, _metadata_pb2.CommitSlicesReply]  # type: ignore[assignment]
+    """Written data becomes visible."""
     PutFile: _aio.UnaryUnaryMultiCallable[_metadata_pb2.PutFileRequest, _metadata_pb2.EntryReply]  # type: ignore[assignment]
+    """A small file at once."""
     Allocate: _aio.UnaryUnaryMultiCallable[_metadata_pb2.AllocateRequest, _metadata_pb2.EntryReply]  # type: ignore[assignment]
+    """Fallocate."""
     CopyRange: _aio.UnaryUnaryMultiCallable[_metadata_pb2.CopyRangeRequest, _metadata_pb2.CopyRangeReply]  # type: ignore[assignment]
+    """Copy_file_range."""
     ReplaceSlices: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ReplaceSlicesRequest, _metadata_pb2.ReplaceSlicesReply]  # type: ignore[assignment]
+    """Compaction."""
     SetLock: _aio.UnaryUnaryMultiCallable[_metadata_pb2.SetLockRequest, _common_pb2.Empty]  # type: ignore[assignment]
+    """F_SETLK, F_SETLKW, flock."""
     ReleaseLocks: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ReleaseLocksRequest, _common_pb2.Empty]  # type: ignore[assignment]
+    """All of one owner."""
     Batch: _aio.UnaryUnaryMultiCallable[_metadata_pb2.BatchRequest, _metadata_pb2.BatchReply]  # type: ignore[assignment]
+    """Several of the above."""
     OpenSession: _aio.UnaryUnaryMultiCallable[_metadata_pb2.OpenSessionRequest, _metadata_pb2.OpenSessionReply]  # type: ignore[assignment]
+    """Register."""
     KeepSession: _aio.UnaryUnaryMultiCallable[_metadata_pb2.KeepSessionRequest, _metadata_pb2.KeepSessionReply]  # type: ignore[assignment]
+    """Heartbeat."""
     CloseSession: _aio.UnaryUnaryMultiCallable[_metadata_pb2.CloseSessionRequest, _common_pb2.Empty]  # type: ignore[assignment]
+    """Sign off."""
     Watch: _aio.UnaryStreamMultiCallable[_metadata_pb2.WatchRequest, _metadata_pb2.WatchEvent]  # type: ignore[assignment]
-    """cache invalidation"""
+    """Cache invalidation."""
     OperationLog: _aio.UnaryStreamMultiCallable[_metadata_pb2.OperationLogRequest, _metadata_pb2.OperationRecord]  # type: ignore[assignment]
-    """who did what"""
+    """Who did what."""
 
 class MetadataServicer(metaclass=_abc_1.ABCMeta):
     """---------------------------------------------------------------------------------------------------- the service
@@ -165,7 +215,7 @@ class MetadataServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.LookupRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.EntryReply, _abc.Awaitable[_metadata_pb2.EntryReply]]:
-        """one name in a directory"""
+        """One name in a directory."""
 
     @_abc_1.abstractmethod
     def Walk(
@@ -173,7 +223,7 @@ class MetadataServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.WalkRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.WalkReply, _abc.Awaitable[_metadata_pb2.WalkReply]]:
-        """several names, one below the other"""
+        """Several names, one below the other."""
 
     @_abc_1.abstractmethod
     def GetAttributes(
@@ -181,7 +231,7 @@ class MetadataServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.GetAttributesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.EntryReply, _abc.Awaitable[_metadata_pb2.EntryReply]]:
-        """stat by inode"""
+        """Stat by inode."""
 
     @_abc_1.abstractmethod
     def Access(
@@ -189,7 +239,7 @@ class MetadataServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.AccessRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]:
-        """PermissionDenied when not"""
+        """PermissionDenied when not."""
 
     @_abc_1.abstractmethod
     def ReadDirectory(
@@ -197,7 +247,7 @@ class MetadataServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.ReadDirectoryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.ReadDirectoryReply, _abc.Awaitable[_metadata_pb2.ReadDirectoryReply]]:
-        """one page"""
+        """One page."""
 
     @_abc_1.abstractmethod
     def ReadLink(
@@ -205,7 +255,7 @@ class MetadataServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.ReadLinkRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.ReadLinkReply, _abc.Awaitable[_metadata_pb2.ReadLinkReply]]:
-        """a symlink's target"""
+        """A symlink's target."""
 
     @_abc_1.abstractmethod
     def GetXattr(
@@ -213,7 +263,7 @@ class MetadataServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.GetXattrRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.GetXattrReply, _abc.Awaitable[_metadata_pb2.GetXattrReply]]:
-        """one extended attribute"""
+        """One extended attribute."""
 
     @_abc_1.abstractmethod
     def ListXattrs(
@@ -221,7 +271,7 @@ class MetadataServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.ListXattrsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.ListXattrsReply, _abc.Awaitable[_metadata_pb2.ListXattrsReply]]:
-        """their names"""
+        """Their names."""
 
     @_abc_1.abstractmethod
     def StatFilesystem(
@@ -229,7 +279,7 @@ class MetadataServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.StatFilesystemRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.StatFilesystemReply, _abc.Awaitable[_metadata_pb2.StatFilesystemReply]]:
-        """totals"""
+        """Totals."""
 
     @_abc_1.abstractmethod
     def ReadSlices(
@@ -237,7 +287,7 @@ class MetadataServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.ReadSlicesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.ReadSlicesReply, _abc.Awaitable[_metadata_pb2.ReadSlicesReply]]:
-        """what a range is made of"""
+        """What a range is made of."""
 
     @_abc_1.abstractmethod
     def GetLock(
@@ -245,182 +295,207 @@ class MetadataServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.GetLockRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.GetLockReply, _abc.Awaitable[_metadata_pb2.GetLockReply]]:
-        """F_GETLK"""
+        """F_GETLK."""
 
     @_abc_1.abstractmethod
     def Create(
         self,
         request: _metadata_pb2.CreateRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_metadata_pb2.EntryReply, _abc.Awaitable[_metadata_pb2.EntryReply]]: ...
+    ) -> _typing.Union[_metadata_pb2.EntryReply, _abc.Awaitable[_metadata_pb2.EntryReply]]:
+        """Open(O_CREAT)."""
 
     @_abc_1.abstractmethod
     def MakeDirectory(
         self,
         request: _metadata_pb2.MakeDirectoryRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_metadata_pb2.EntryReply, _abc.Awaitable[_metadata_pb2.EntryReply]]: ...
+    ) -> _typing.Union[_metadata_pb2.EntryReply, _abc.Awaitable[_metadata_pb2.EntryReply]]:
+        """Mkdir."""
 
     @_abc_1.abstractmethod
     def MakeNode(
         self,
         request: _metadata_pb2.MakeNodeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_metadata_pb2.EntryReply, _abc.Awaitable[_metadata_pb2.EntryReply]]: ...
+    ) -> _typing.Union[_metadata_pb2.EntryReply, _abc.Awaitable[_metadata_pb2.EntryReply]]:
+        """Mknod."""
 
     @_abc_1.abstractmethod
     def CreateUnnamed(
         self,
         request: _metadata_pb2.CreateUnnamedRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_metadata_pb2.EntryReply, _abc.Awaitable[_metadata_pb2.EntryReply]]: ...
+    ) -> _typing.Union[_metadata_pb2.EntryReply, _abc.Awaitable[_metadata_pb2.EntryReply]]:
+        """O_TMPFILE."""
 
     @_abc_1.abstractmethod
     def Symlink(
         self,
         request: _metadata_pb2.SymlinkRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_metadata_pb2.EntryReply, _abc.Awaitable[_metadata_pb2.EntryReply]]: ...
+    ) -> _typing.Union[_metadata_pb2.EntryReply, _abc.Awaitable[_metadata_pb2.EntryReply]]:
+        """Symlink."""
 
     @_abc_1.abstractmethod
     def Link(
         self,
         request: _metadata_pb2.LinkRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_metadata_pb2.EntryReply, _abc.Awaitable[_metadata_pb2.EntryReply]]: ...
+    ) -> _typing.Union[_metadata_pb2.EntryReply, _abc.Awaitable[_metadata_pb2.EntryReply]]:
+        """Link."""
 
     @_abc_1.abstractmethod
     def Unlink(
         self,
         request: _metadata_pb2.UnlinkRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_metadata_pb2.UnlinkReply, _abc.Awaitable[_metadata_pb2.UnlinkReply]]: ...
+    ) -> _typing.Union[_metadata_pb2.UnlinkReply, _abc.Awaitable[_metadata_pb2.UnlinkReply]]:
+        """Unlink."""
 
     @_abc_1.abstractmethod
     def RemoveDirectory(
         self,
         request: _metadata_pb2.RemoveDirectoryRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_metadata_pb2.UnlinkReply, _abc.Awaitable[_metadata_pb2.UnlinkReply]]: ...
+    ) -> _typing.Union[_metadata_pb2.UnlinkReply, _abc.Awaitable[_metadata_pb2.UnlinkReply]]:
+        """Rmdir."""
 
     @_abc_1.abstractmethod
     def Rename(
         self,
         request: _metadata_pb2.RenameRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_metadata_pb2.UnlinkReply, _abc.Awaitable[_metadata_pb2.UnlinkReply]]: ...
+    ) -> _typing.Union[_metadata_pb2.UnlinkReply, _abc.Awaitable[_metadata_pb2.UnlinkReply]]:
+        """Renameat2."""
 
     @_abc_1.abstractmethod
     def SetAttributes(
         self,
         request: _metadata_pb2.SetAttributesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_metadata_pb2.EntryReply, _abc.Awaitable[_metadata_pb2.EntryReply]]: ...
+    ) -> _typing.Union[_metadata_pb2.EntryReply, _abc.Awaitable[_metadata_pb2.EntryReply]]:
+        """Chmod, chown, truncate, utimens."""
 
     @_abc_1.abstractmethod
     def SetXattr(
         self,
         request: _metadata_pb2.SetXattrRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]: ...
+    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]:
+        """Setxattr."""
 
     @_abc_1.abstractmethod
     def RemoveXattr(
         self,
         request: _metadata_pb2.RemoveXattrRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]: ...
+    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]:
+        """Removexattr."""
 
     @_abc_1.abstractmethod
     def Open(
         self,
         request: _metadata_pb2.OpenRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_metadata_pb2.EntryReply, _abc.Awaitable[_metadata_pb2.EntryReply]]: ...
+    ) -> _typing.Union[_metadata_pb2.EntryReply, _abc.Awaitable[_metadata_pb2.EntryReply]]:
+        """Open an existing file."""
 
     @_abc_1.abstractmethod
     def Close(
         self,
         request: _metadata_pb2.CloseRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]: ...
+    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]:
+        """Last close of a handle."""
 
     @_abc_1.abstractmethod
     def CommitSlices(
         self,
         request: _metadata_pb2.CommitSlicesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_metadata_pb2.CommitSlicesReply, _abc.Awaitable[_metadata_pb2.CommitSlicesReply]]: ...
+    ) -> _typing.Union[_metadata_pb2.CommitSlicesReply, _abc.Awaitable[_metadata_pb2.CommitSlicesReply]]:
+        """Written data becomes visible."""
 
     @_abc_1.abstractmethod
     def PutFile(
         self,
         request: _metadata_pb2.PutFileRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_metadata_pb2.EntryReply, _abc.Awaitable[_metadata_pb2.EntryReply]]: ...
+    ) -> _typing.Union[_metadata_pb2.EntryReply, _abc.Awaitable[_metadata_pb2.EntryReply]]:
+        """A small file at once."""
 
     @_abc_1.abstractmethod
     def Allocate(
         self,
         request: _metadata_pb2.AllocateRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_metadata_pb2.EntryReply, _abc.Awaitable[_metadata_pb2.EntryReply]]: ...
+    ) -> _typing.Union[_metadata_pb2.EntryReply, _abc.Awaitable[_metadata_pb2.EntryReply]]:
+        """Fallocate."""
 
     @_abc_1.abstractmethod
     def CopyRange(
         self,
         request: _metadata_pb2.CopyRangeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_metadata_pb2.CopyRangeReply, _abc.Awaitable[_metadata_pb2.CopyRangeReply]]: ...
+    ) -> _typing.Union[_metadata_pb2.CopyRangeReply, _abc.Awaitable[_metadata_pb2.CopyRangeReply]]:
+        """Copy_file_range."""
 
     @_abc_1.abstractmethod
     def ReplaceSlices(
         self,
         request: _metadata_pb2.ReplaceSlicesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_metadata_pb2.ReplaceSlicesReply, _abc.Awaitable[_metadata_pb2.ReplaceSlicesReply]]: ...
+    ) -> _typing.Union[_metadata_pb2.ReplaceSlicesReply, _abc.Awaitable[_metadata_pb2.ReplaceSlicesReply]]:
+        """Compaction."""
 
     @_abc_1.abstractmethod
     def SetLock(
         self,
         request: _metadata_pb2.SetLockRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]: ...
+    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]:
+        """F_SETLK, F_SETLKW, flock."""
 
     @_abc_1.abstractmethod
     def ReleaseLocks(
         self,
         request: _metadata_pb2.ReleaseLocksRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]: ...
+    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]:
+        """All of one owner."""
 
     @_abc_1.abstractmethod
     def Batch(
         self,
         request: _metadata_pb2.BatchRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_metadata_pb2.BatchReply, _abc.Awaitable[_metadata_pb2.BatchReply]]: ...
+    ) -> _typing.Union[_metadata_pb2.BatchReply, _abc.Awaitable[_metadata_pb2.BatchReply]]:
+        """Several of the above."""
 
     @_abc_1.abstractmethod
     def OpenSession(
         self,
         request: _metadata_pb2.OpenSessionRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_metadata_pb2.OpenSessionReply, _abc.Awaitable[_metadata_pb2.OpenSessionReply]]: ...
+    ) -> _typing.Union[_metadata_pb2.OpenSessionReply, _abc.Awaitable[_metadata_pb2.OpenSessionReply]]:
+        """Register."""
 
     @_abc_1.abstractmethod
     def KeepSession(
         self,
         request: _metadata_pb2.KeepSessionRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_metadata_pb2.KeepSessionReply, _abc.Awaitable[_metadata_pb2.KeepSessionReply]]: ...
+    ) -> _typing.Union[_metadata_pb2.KeepSessionReply, _abc.Awaitable[_metadata_pb2.KeepSessionReply]]:
+        """Heartbeat."""
 
     @_abc_1.abstractmethod
     def CloseSession(
         self,
         request: _metadata_pb2.CloseSessionRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]: ...
+    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]:
+        """Sign off."""
 
     @_abc_1.abstractmethod
     def Watch(
@@ -428,7 +503,7 @@ class MetadataServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.WatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_metadata_pb2.WatchEvent], _abc.AsyncIterator[_metadata_pb2.WatchEvent]]:
-        """cache invalidation"""
+        """Cache invalidation."""
 
     @_abc_1.abstractmethod
     def OperationLog(
@@ -436,6 +511,6 @@ class MetadataServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.OperationLogRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_metadata_pb2.OperationRecord], _abc.AsyncIterator[_metadata_pb2.OperationRecord]]:
-        """who did what"""
+        """Who did what."""
 
 def add_MetadataServicer_to_server(servicer: MetadataServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

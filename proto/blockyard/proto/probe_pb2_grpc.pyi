@@ -34,14 +34,17 @@ class ProbeStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ProbeAsyncStub: ...
     Echo: _grpc.UnaryUnaryMultiCallable[_probe_pb2.ProbeRequest, _probe_pb2.ProbeReply]
+    """One for one."""
     Count: _grpc.UnaryStreamMultiCallable[_probe_pb2.ProbeRequest, _probe_pb2.ProbeReply]
-    """one for `count`"""
+    """One for `count`."""
     Sum: _grpc.StreamUnaryMultiCallable[_probe_pb2.ProbeRequest, _probe_pb2.ProbeReply]
-    """many for one"""
+    """Many for one."""
     Chat: _grpc.StreamStreamMultiCallable[_probe_pb2.ProbeRequest, _probe_pb2.ProbeReply]
-    """each for each"""
+    """Each for each."""
     Pull: _grpc.UnaryStreamMultiCallable[_probe_pb2.PullRequest, _probe_pb2.PullReply]
+    """Bulk to the caller."""
     Push: _grpc.UnaryUnaryMultiCallable[_probe_pb2.PushRequest, _probe_pb2.PushReply]
+    """Bulk from the caller."""
 
 @_typing.type_check_only
 class ProbeAsyncStub(ProbeStub):
@@ -49,14 +52,17 @@ class ProbeAsyncStub(ProbeStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Echo: _aio.UnaryUnaryMultiCallable[_probe_pb2.ProbeRequest, _probe_pb2.ProbeReply]  # type: ignore[assignment]
+    """One for one."""
     Count: _aio.UnaryStreamMultiCallable[_probe_pb2.ProbeRequest, _probe_pb2.ProbeReply]  # type: ignore[assignment]
-    """one for `count`"""
+    """One for `count`."""
     Sum: _aio.StreamUnaryMultiCallable[_probe_pb2.ProbeRequest, _probe_pb2.ProbeReply]  # type: ignore[assignment]
-    """many for one"""
+    """Many for one."""
     Chat: _aio.StreamStreamMultiCallable[_probe_pb2.ProbeRequest, _probe_pb2.ProbeReply]  # type: ignore[assignment]
-    """each for each"""
+    """Each for each."""
     Pull: _aio.UnaryStreamMultiCallable[_probe_pb2.PullRequest, _probe_pb2.PullReply]  # type: ignore[assignment]
+    """Bulk to the caller."""
     Push: _aio.UnaryUnaryMultiCallable[_probe_pb2.PushRequest, _probe_pb2.PushReply]  # type: ignore[assignment]
+    """Bulk from the caller."""
 
 class ProbeServicer(metaclass=_abc_1.ABCMeta):
     """For probes, benches and tests."""
@@ -66,7 +72,8 @@ class ProbeServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _probe_pb2.ProbeRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_probe_pb2.ProbeReply, _abc.Awaitable[_probe_pb2.ProbeReply]]: ...
+    ) -> _typing.Union[_probe_pb2.ProbeReply, _abc.Awaitable[_probe_pb2.ProbeReply]]:
+        """One for one."""
 
     @_abc_1.abstractmethod
     def Count(
@@ -74,7 +81,7 @@ class ProbeServicer(metaclass=_abc_1.ABCMeta):
         request: _probe_pb2.ProbeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_probe_pb2.ProbeReply], _abc.AsyncIterator[_probe_pb2.ProbeReply]]:
-        """one for `count`"""
+        """One for `count`."""
 
     @_abc_1.abstractmethod
     def Sum(
@@ -82,7 +89,7 @@ class ProbeServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_probe_pb2.ProbeRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_probe_pb2.ProbeReply, _abc.Awaitable[_probe_pb2.ProbeReply]]:
-        """many for one"""
+        """Many for one."""
 
     @_abc_1.abstractmethod
     def Chat(
@@ -90,20 +97,22 @@ class ProbeServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_probe_pb2.ProbeRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_probe_pb2.ProbeReply], _abc.AsyncIterator[_probe_pb2.ProbeReply]]:
-        """each for each"""
+        """Each for each."""
 
     @_abc_1.abstractmethod
     def Pull(
         self,
         request: _probe_pb2.PullRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_probe_pb2.PullReply], _abc.AsyncIterator[_probe_pb2.PullReply]]: ...
+    ) -> _typing.Union[_abc.Iterator[_probe_pb2.PullReply], _abc.AsyncIterator[_probe_pb2.PullReply]]:
+        """Bulk to the caller."""
 
     @_abc_1.abstractmethod
     def Push(
         self,
         request: _probe_pb2.PushRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_probe_pb2.PushReply, _abc.Awaitable[_probe_pb2.PushReply]]: ...
+    ) -> _typing.Union[_probe_pb2.PushReply, _abc.Awaitable[_probe_pb2.PushReply]]:
+        """Bulk from the caller."""
 
 def add_ProbeServicer_to_server(servicer: ProbeServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

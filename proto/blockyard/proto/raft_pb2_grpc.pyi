@@ -38,8 +38,9 @@ class RaftStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RaftAsyncStub: ...
     Step: _grpc.UnaryUnaryMultiCallable[_raft_pb2.StepRequest, _common_pb2.Empty]
+    """Messages, in order."""
     SendSnapshot: _grpc.StreamUnaryMultiCallable[_raft_pb2.SnapshotPart, _common_pb2.Empty]
-    """a snapshot's bytes"""
+    """A snapshot's bytes."""
 
 @_typing.type_check_only
 class RaftAsyncStub(RaftStub):
@@ -47,8 +48,9 @@ class RaftAsyncStub(RaftStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Step: _aio.UnaryUnaryMultiCallable[_raft_pb2.StepRequest, _common_pb2.Empty]  # type: ignore[assignment]
+    """Messages, in order."""
     SendSnapshot: _aio.StreamUnaryMultiCallable[_raft_pb2.SnapshotPart, _common_pb2.Empty]  # type: ignore[assignment]
-    """a snapshot's bytes"""
+    """A snapshot's bytes."""
 
 class RaftServicer(metaclass=_abc_1.ABCMeta):
     """Between members of one group."""
@@ -58,7 +60,8 @@ class RaftServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _raft_pb2.StepRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]: ...
+    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]:
+        """Messages, in order."""
 
     @_abc_1.abstractmethod
     def SendSnapshot(
@@ -66,7 +69,7 @@ class RaftServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_raft_pb2.SnapshotPart],
         context: _ServicerContext,
     ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]:
-        """a snapshot's bytes"""
+        """A snapshot's bytes."""
 
 def add_RaftServicer_to_server(servicer: RaftServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
@@ -78,13 +81,17 @@ class MetaAdminStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MetaAdminAsyncStub: ...
     Status: _grpc.UnaryUnaryMultiCallable[_raft_pb2.MetaStatusRequest, _raft_pb2.MetaStatusReply]
-    """any member answers for itself"""
+    """Any member answers for itself."""
     Transfer: _grpc.UnaryUnaryMultiCallable[_raft_pb2.TransferRequest, _common_pb2.Empty]
+    """Leader transfer."""
     ChangeMembership: _grpc.UnaryUnaryMultiCallable[_raft_pb2.ChangeMembershipRequest, _raft_pb2.ChangeMembershipReply]
+    """Add, replace, remove."""
     TakeSnapshot: _grpc.UnaryUnaryMultiCallable[_raft_pb2.TakeSnapshotRequest, _raft_pb2.TakeSnapshotReply]
+    """Checkpoint."""
     Backup: _grpc.UnaryStreamMultiCallable[_raft_pb2.BackupRequest, _raft_pb2.SnapshotPart]
+    """To a file."""
     Fsck: _grpc.UnaryStreamMultiCallable[_raft_pb2.MetaFsckRequest, _raft_pb2.MetaFsckReply]
-    """check the namespace"""
+    """Check the namespace."""
 
 @_typing.type_check_only
 class MetaAdminAsyncStub(MetaAdminStub):
@@ -92,13 +99,17 @@ class MetaAdminAsyncStub(MetaAdminStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Status: _aio.UnaryUnaryMultiCallable[_raft_pb2.MetaStatusRequest, _raft_pb2.MetaStatusReply]  # type: ignore[assignment]
-    """any member answers for itself"""
+    """Any member answers for itself."""
     Transfer: _aio.UnaryUnaryMultiCallable[_raft_pb2.TransferRequest, _common_pb2.Empty]  # type: ignore[assignment]
+    """Leader transfer."""
     ChangeMembership: _aio.UnaryUnaryMultiCallable[_raft_pb2.ChangeMembershipRequest, _raft_pb2.ChangeMembershipReply]  # type: ignore[assignment]
+    """Add, replace, remove."""
     TakeSnapshot: _aio.UnaryUnaryMultiCallable[_raft_pb2.TakeSnapshotRequest, _raft_pb2.TakeSnapshotReply]  # type: ignore[assignment]
+    """Checkpoint."""
     Backup: _aio.UnaryStreamMultiCallable[_raft_pb2.BackupRequest, _raft_pb2.SnapshotPart]  # type: ignore[assignment]
+    """To a file."""
     Fsck: _aio.UnaryStreamMultiCallable[_raft_pb2.MetaFsckRequest, _raft_pb2.MetaFsckReply]  # type: ignore[assignment]
-    """check the namespace"""
+    """Check the namespace."""
 
 class MetaAdminServicer(metaclass=_abc_1.ABCMeta):
     """For `blockyard meta …`."""
@@ -109,35 +120,39 @@ class MetaAdminServicer(metaclass=_abc_1.ABCMeta):
         request: _raft_pb2.MetaStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_raft_pb2.MetaStatusReply, _abc.Awaitable[_raft_pb2.MetaStatusReply]]:
-        """any member answers for itself"""
+        """Any member answers for itself."""
 
     @_abc_1.abstractmethod
     def Transfer(
         self,
         request: _raft_pb2.TransferRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]: ...
+    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]:
+        """Leader transfer."""
 
     @_abc_1.abstractmethod
     def ChangeMembership(
         self,
         request: _raft_pb2.ChangeMembershipRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_raft_pb2.ChangeMembershipReply, _abc.Awaitable[_raft_pb2.ChangeMembershipReply]]: ...
+    ) -> _typing.Union[_raft_pb2.ChangeMembershipReply, _abc.Awaitable[_raft_pb2.ChangeMembershipReply]]:
+        """Add, replace, remove."""
 
     @_abc_1.abstractmethod
     def TakeSnapshot(
         self,
         request: _raft_pb2.TakeSnapshotRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_raft_pb2.TakeSnapshotReply, _abc.Awaitable[_raft_pb2.TakeSnapshotReply]]: ...
+    ) -> _typing.Union[_raft_pb2.TakeSnapshotReply, _abc.Awaitable[_raft_pb2.TakeSnapshotReply]]:
+        """Checkpoint."""
 
     @_abc_1.abstractmethod
     def Backup(
         self,
         request: _raft_pb2.BackupRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_raft_pb2.SnapshotPart], _abc.AsyncIterator[_raft_pb2.SnapshotPart]]: ...
+    ) -> _typing.Union[_abc.Iterator[_raft_pb2.SnapshotPart], _abc.AsyncIterator[_raft_pb2.SnapshotPart]]:
+        """To a file."""
 
     @_abc_1.abstractmethod
     def Fsck(
@@ -145,6 +160,6 @@ class MetaAdminServicer(metaclass=_abc_1.ABCMeta):
         request: _raft_pb2.MetaFsckRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_raft_pb2.MetaFsckReply], _abc.AsyncIterator[_raft_pb2.MetaFsckReply]]:
-        """check the namespace"""
+        """Check the namespace."""
 
 def add_MetaAdminServicer_to_server(servicer: MetaAdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -38,19 +38,21 @@ class StorageStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> StorageAsyncStub: ...
     WriteBlock: _grpc.StreamStreamMultiCallable[_storage_pb2.WriteBlockRequest, _storage_pb2.WriteBlockReply]
-    """a large block along a chain"""
+    """A large block along a chain."""
     PutBlocks: _grpc.UnaryUnaryMultiCallable[_storage_pb2.PutBlocksRequest, _storage_pb2.PutBlocksReply]
-    """small blocks at once"""
+    """Small blocks at once."""
     ReadBlocks: _grpc.UnaryStreamMultiCallable[_storage_pb2.ReadBlocksRequest, _storage_pb2.ReadBlocksReply]
-    """ranges"""
+    """Ranges."""
     OpenBlock: _grpc.UnaryUnaryMultiCallable[_storage_pb2.OpenBlockRequest, _storage_pb2.OpenBlockReply]
-    """short circuit, Unix socket only"""
+    """Short circuit, Unix socket only."""
     ListBlocks: _grpc.UnaryUnaryMultiCallable[_storage_pb2.ListBlocksRequest, _storage_pb2.ListBlocksReply]
-    """for repair"""
+    """For repair."""
     VerifyBlock: _grpc.UnaryUnaryMultiCallable[_storage_pb2.VerifyBlockRequest, _storage_pb2.VerifyBlockReply]
+    """On suspicion."""
     CompactChunk: _grpc.UnaryUnaryMultiCallable[_storage_pb2.CompactChunkRequest, _storage_pb2.CompactChunkReply]
+    """Rewrite a crowded chunk."""
     NodeInfo: _grpc.UnaryUnaryMultiCallable[_storage_pb2.NodeInfoRequest, _storage_pb2.NodeInfoReply]
-    """for people and monitors"""
+    """For people and monitors."""
 
 @_typing.type_check_only
 class StorageAsyncStub(StorageStub):
@@ -58,19 +60,21 @@ class StorageAsyncStub(StorageStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     WriteBlock: _aio.StreamStreamMultiCallable[_storage_pb2.WriteBlockRequest, _storage_pb2.WriteBlockReply]  # type: ignore[assignment]
-    """a large block along a chain"""
+    """A large block along a chain."""
     PutBlocks: _aio.UnaryUnaryMultiCallable[_storage_pb2.PutBlocksRequest, _storage_pb2.PutBlocksReply]  # type: ignore[assignment]
-    """small blocks at once"""
+    """Small blocks at once."""
     ReadBlocks: _aio.UnaryStreamMultiCallable[_storage_pb2.ReadBlocksRequest, _storage_pb2.ReadBlocksReply]  # type: ignore[assignment]
-    """ranges"""
+    """Ranges."""
     OpenBlock: _aio.UnaryUnaryMultiCallable[_storage_pb2.OpenBlockRequest, _storage_pb2.OpenBlockReply]  # type: ignore[assignment]
-    """short circuit, Unix socket only"""
+    """Short circuit, Unix socket only."""
     ListBlocks: _aio.UnaryUnaryMultiCallable[_storage_pb2.ListBlocksRequest, _storage_pb2.ListBlocksReply]  # type: ignore[assignment]
-    """for repair"""
+    """For repair."""
     VerifyBlock: _aio.UnaryUnaryMultiCallable[_storage_pb2.VerifyBlockRequest, _storage_pb2.VerifyBlockReply]  # type: ignore[assignment]
+    """On suspicion."""
     CompactChunk: _aio.UnaryUnaryMultiCallable[_storage_pb2.CompactChunkRequest, _storage_pb2.CompactChunkReply]  # type: ignore[assignment]
+    """Rewrite a crowded chunk."""
     NodeInfo: _aio.UnaryUnaryMultiCallable[_storage_pb2.NodeInfoRequest, _storage_pb2.NodeInfoReply]  # type: ignore[assignment]
-    """for people and monitors"""
+    """For people and monitors."""
 
 class StorageServicer(metaclass=_abc_1.ABCMeta):
     """Blocks on one storage node."""
@@ -81,7 +85,7 @@ class StorageServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_storage_pb2.WriteBlockRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_storage_pb2.WriteBlockReply], _abc.AsyncIterator[_storage_pb2.WriteBlockReply]]:
-        """a large block along a chain"""
+        """A large block along a chain."""
 
     @_abc_1.abstractmethod
     def PutBlocks(
@@ -89,7 +93,7 @@ class StorageServicer(metaclass=_abc_1.ABCMeta):
         request: _storage_pb2.PutBlocksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_pb2.PutBlocksReply, _abc.Awaitable[_storage_pb2.PutBlocksReply]]:
-        """small blocks at once"""
+        """Small blocks at once."""
 
     @_abc_1.abstractmethod
     def ReadBlocks(
@@ -97,7 +101,7 @@ class StorageServicer(metaclass=_abc_1.ABCMeta):
         request: _storage_pb2.ReadBlocksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_storage_pb2.ReadBlocksReply], _abc.AsyncIterator[_storage_pb2.ReadBlocksReply]]:
-        """ranges"""
+        """Ranges."""
 
     @_abc_1.abstractmethod
     def OpenBlock(
@@ -105,7 +109,7 @@ class StorageServicer(metaclass=_abc_1.ABCMeta):
         request: _storage_pb2.OpenBlockRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_pb2.OpenBlockReply, _abc.Awaitable[_storage_pb2.OpenBlockReply]]:
-        """short circuit, Unix socket only"""
+        """Short circuit, Unix socket only."""
 
     @_abc_1.abstractmethod
     def ListBlocks(
@@ -113,21 +117,23 @@ class StorageServicer(metaclass=_abc_1.ABCMeta):
         request: _storage_pb2.ListBlocksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_pb2.ListBlocksReply, _abc.Awaitable[_storage_pb2.ListBlocksReply]]:
-        """for repair"""
+        """For repair."""
 
     @_abc_1.abstractmethod
     def VerifyBlock(
         self,
         request: _storage_pb2.VerifyBlockRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_storage_pb2.VerifyBlockReply, _abc.Awaitable[_storage_pb2.VerifyBlockReply]]: ...
+    ) -> _typing.Union[_storage_pb2.VerifyBlockReply, _abc.Awaitable[_storage_pb2.VerifyBlockReply]]:
+        """On suspicion."""
 
     @_abc_1.abstractmethod
     def CompactChunk(
         self,
         request: _storage_pb2.CompactChunkRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_storage_pb2.CompactChunkReply, _abc.Awaitable[_storage_pb2.CompactChunkReply]]: ...
+    ) -> _typing.Union[_storage_pb2.CompactChunkReply, _abc.Awaitable[_storage_pb2.CompactChunkReply]]:
+        """Rewrite a crowded chunk."""
 
     @_abc_1.abstractmethod
     def NodeInfo(
@@ -135,6 +141,6 @@ class StorageServicer(metaclass=_abc_1.ABCMeta):
         request: _storage_pb2.NodeInfoRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_pb2.NodeInfoReply, _abc.Awaitable[_storage_pb2.NodeInfoReply]]:
-        """for people and monitors"""
+        """For people and monitors."""
 
 def add_StorageServicer_to_server(servicer: StorageServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

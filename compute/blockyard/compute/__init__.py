@@ -1,0 +1,1 @@
+"""Compute: map/reduce and edge tasks, sent to where the data is."""

@@ -1,0 +1,1 @@
+"""The metadata cluster: one namespace, agreed by Raft, on two machines and a witness."""

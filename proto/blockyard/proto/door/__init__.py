@@ -1,0 +1,16 @@
+"""The public door: the contract's services over gRPC, for any language and any tool.
+
+The same generated stubs and the same servicers as on the lane. `DoorServer` serves them with health and reflection
+beside; `Channel` (threads) and `AioChannel` (event loop) go under the stubs, keep a deadline on every call, raise
+`BlockyardError`, and retry by error class. Errors travel whole, in the trailing metadata `blockyard-error-bin`.
+
+Where to look: `handler` runs a servicer's method, `call` is what it sees, `payload` how raw bytes travel in the field
+`data`, `retry` when a call is made again (pure), `limits` what gRPC itself is told.
+"""
+
+from blockyard.proto.door.aio_channel import AioChannel
+from blockyard.proto.door.channel import Channel
+from blockyard.proto.door.retry import NO_RETRY, RetryPolicy
+from blockyard.proto.door.server import DoorServer
+
+__all__ = ["NO_RETRY", "AioChannel", "Channel", "DoorServer", "RetryPolicy"]

@@ -1,0 +1,1 @@
+"""Storage nodes: immutable blocks on disks."""
