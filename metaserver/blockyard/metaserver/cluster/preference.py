@@ -15,9 +15,7 @@ def preferred_order(
     rows: Sequence[tuple[int, ...]], previous: Sequence[tuple[int, ...]], replicas: int
 ) -> list[tuple[int, ...]]:
     """Return `rows` (each of `replicas` nodes) in preferred order; whoever was first stays so where that is fair."""
-    firsts = [
-        next((node for node in old if node in row), row[0]) for row, old in zip(rows, previous, strict=True)
-    ]
+    firsts = [next((node for node in old if node in row), row[0]) for row, old in zip(rows, previous, strict=True)]
     _level(firsts, rows, _targets(firsts, rows, replicas))
     ordered: list[tuple[int, ...]] = []
     for first, row, old in zip(firsts, rows, previous, strict=True):
