@@ -296,3 +296,13 @@ def test_an_answer_to_an_earlier_leadership_is_ignored() -> None:
     group.elect(2)
     group.inject(AppendReply(MemberId(3), MemberId(2), old, False, LogIndex(99), LogIndex(0), Term(0)))
     assert group.core(2).progress[MemberId(3)].match < 99
+
+
+def test_who_hears_a_leader_gives_no_pre_vote_thesis_4_2_3() -> None:
+    group = Group([1, 2, 3], None)
+    group.elect(1)
+    group.tick(4)
+    group.sent.clear()
+    group.inject(RequestVote(MemberId(3), MemberId(2), Term(9), LogIndex(99), Term(9), True, False))
+    group.inject(RequestVote(MemberId(3), MemberId(1), Term(9), LogIndex(99), Term(9), True, False))
+    assert [m.granted for m in group.sent if isinstance(m, VoteReply)] == [False, False]

@@ -8,6 +8,7 @@ from blockyard.metaserver.raft import (
     AppendReply,
     Busy,
     HardState,
+    Heartbeat,
     LogIndex,
     MemberId,
     Membership,
@@ -15,6 +16,7 @@ from blockyard.metaserver.raft import (
     Role,
     Term,
 )
+from blockyard.metaserver.raft.progress import ProgressState
 
 from tests.metaserver.raft.harness import Group, disk_with, entry
 
@@ -312,3 +314,41 @@ def test_a_deposed_leader_drops_what_it_could_not_commit_and_follows() -> None:
     group.tick(5)
     assert group.core(1).role is Role.FOLLOWER
     assert group.members[1].disk.commands == [b"kept"]
+
+
+def test_an_empty_append_acknowledges_its_previous_index_only() -> None:
+    group = group_with_logs([2], [2, 3, 3], [2], term=3)
+    group.sent.clear()
+    group.inject(append((2, 2), [], term=4))
+    reply = next(m for m in group.sent if isinstance(m, AppendReply))
+    assert (reply.rejected, reply.index) == (False, 2)
+
+
+def test_a_rejection_that_was_overtaken_does_not_slow_a_peer_down() -> None:
+    group = Group()
+    group.elect(1)
+    group.propose(1, b"a")
+    stale = AppendReply(MemberId(2), MemberId(1), group.core(1).term, True, LogIndex(2), LogIndex(1), Term(1))
+    group.core(1).step(stale)
+    assert group.core(1).progress[MemberId(2)].state is ProgressState.REPLICATE
+
+
+def test_nothing_that_tells_a_new_term_leaves_before_the_term_is_on_disk() -> None:
+    group = Group([1, 2, 3], None)
+    group.core(2).step(Heartbeat(MemberId(1), MemberId(2), Term(9), LogIndex(1), 0, False, LogIndex(0)))
+    group.core(2).step(append((7, 7), [], term=9))
+    ready = group.core(2).ready()
+    assert ready is not None
+    assert ready.messages == []
+    assert [type(m).__name__ for m in ready.messages_after_persist] == ["HeartbeatReply", "AppendReply"]
+
+
+def test_what_waits_for_a_write_waits_for_the_one_before_it_too() -> None:
+    group = Group([1, 2, 3], None)
+    group.members[2].holds_writes = True
+    group.inject(append((1, 1), [(2, 2)], term=2))
+    group.sent.clear()
+    group.inject(append((1, 1), [(2, 2)], term=2))
+    assert not any(isinstance(m, AppendReply) for m in group.sent), "the entry is not on disk yet"
+    group.release(2)
+    assert any(isinstance(m, AppendReply) for m in group.sent)

@@ -24,6 +24,7 @@ from blockyard.metaserver.raft import (
     VoteReply,
 )
 from blockyard.metaserver.raft.progress import ProgressState
+from blockyard.metaserver.raft.replication import base_index
 
 from tests.metaserver.raft.harness import Group, MemoryDisk
 
@@ -392,3 +393,34 @@ def test_a_second_silence_begins_at_a_new_base_and_not_at_the_old_tail() -> None
     shipped = [e.index for m in group.sent if isinstance(m, AppendEntries) and m.to == W for e in m.entries]
     assert shipped == [57], "one base record instead of fifty entries"
     assert group.core(A).commit == 57
+
+
+def test_a_base_record_before_the_witness_own_is_ignored() -> None:
+    group = engaged_group()
+    base = next(m for m in group.sent if isinstance(m, InstallBase))
+    group.restart(B)
+    group.tick(30)
+    assert group.members[W].disk.base.index == 6
+    group.inject(base)
+    assert group.core(W).log.last_index == 6
+
+
+def test_a_base_record_that_the_log_holds_takes_nothing_that_follows_it() -> None:
+    group = group_in_service()
+    group.crash(B)
+    group.tick(8)
+    group.members[A].holds_writes = True
+    group.propose(A, b"c", b"d")
+    assert (group.core(W).commit, group.core(W).log.last_index) == (4, 6)
+    term = group.core(A).term
+    group.inject(InstallBase(MemberId(A), MemberId(W), term, BaseRecord(LogIndex(5), term, group.membership)))
+    assert [e.index for e in group.members[W].disk.log] == [5, 6]
+
+
+def test_no_base_is_chosen_past_what_a_data_member_is_known_to_hold() -> None:
+    group = engaged_group()
+    state = group.core(A)._state
+    assert state.commit == 6
+    assert base_index(state) == 4
+    state.progress[MemberId(B)].match = LogIndex(0)
+    assert base_index(state) == 6, "not heard in this term: the commit index bounds it, by the theorem"
