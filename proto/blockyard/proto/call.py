@@ -3,7 +3,7 @@
 A servicer method is `def method(request, context)` and returns one of
 
 - the reply message, for work that only touches memory;
-- an awaitable of it, or is `async def`: only servers that run an event loop accept these;
+- a `Deferred`, an awaitable of it, or is `async def`: only servers that run an event loop accept these;
 - for response streams, an iterator or async iterator of reply messages.
 
 Where the method's option says that replies carry payload, `Reply(message, payload)` may stand for a reply message.
@@ -11,7 +11,8 @@ Errors are raised as `BlockyardError`. Request payload is taken with `context.re
 takes is read and dropped.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -66,6 +67,60 @@ class CallContext(Protocol):
         Raises TooLarge when the payload is longer than `buffer`, and CorruptBlock when a buffer that checks itself
         (`CheckedBuffer`) finds a page that does not match.
         """
+
+
+class Deferred:
+    """An answer that comes later: a servicer on an event loop returns it and resolves it once.
+
+    Cheaper than a future: whoever waits is called within `resolve` or `fail`. It can be awaited, once, as well.
+    """
+
+    __slots__ = ("_callback", "_settled", "error", "result")
+
+    def __init__(self) -> None:
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self._callback: Callable[[Deferred], None] | None = None
+        self._settled = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether the answer is there."""
+        return self._settled
+
+    def resolve(self, result: Any) -> None:
+        """Give the answer; a second answer is ignored, since the first has been acted on."""
+        if not self._settled:
+            self.result = result
+            self._settle()
+
+    def fail(self, error: BaseException) -> None:
+        """Say why there is no answer."""
+        if not self._settled:
+            self.error = error
+            self._settle()
+
+    def then(self, callback: "Callable[[Deferred], None]") -> None:
+        """Call `callback` with this once it is settled; at once when it is already. There is one callback."""
+        assert self._callback is None, "a Deferred has one callback"
+        if self._settled:
+            callback(self)
+        else:
+            self._callback = callback
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        if not self._settled:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.then(lambda _: None if future.done() else future.set_result(None))
+            yield from future.__await__()
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+    def _settle(self) -> None:
+        self._settled = True
+        if self._callback is not None:
+            self._callback(self)
 
 
 def payload_length(payload: Payload) -> int:

@@ -39,7 +39,7 @@ class RaftStub:
         self.Step = channel.unary_unary(
                 '/blockyard.v1.Raft/Step',
                 request_serializer=blockyard_dot_proto_dot_raft__pb2.StepRequest.SerializeToString,
-                response_deserializer=blockyard_dot_proto_dot_common__pb2.Empty.FromString,
+                response_deserializer=blockyard_dot_proto_dot_raft__pb2.StepReply.FromString,
                 _registered_method=True)
         self.SendSnapshot = channel.stream_unary(
                 '/blockyard.v1.Raft/SendSnapshot',
@@ -72,7 +72,7 @@ def add_RaftServicer_to_server(servicer, server):
             'Step': grpc.unary_unary_rpc_method_handler(
                     servicer.Step,
                     request_deserializer=blockyard_dot_proto_dot_raft__pb2.StepRequest.FromString,
-                    response_serializer=blockyard_dot_proto_dot_common__pb2.Empty.SerializeToString,
+                    response_serializer=blockyard_dot_proto_dot_raft__pb2.StepReply.SerializeToString,
             ),
             'SendSnapshot': grpc.stream_unary_rpc_method_handler(
                     servicer.SendSnapshot,
@@ -107,7 +107,7 @@ class Raft:
             target,
             '/blockyard.v1.Raft/Step',
             blockyard_dot_proto_dot_raft__pb2.StepRequest.SerializeToString,
-            blockyard_dot_proto_dot_common__pb2.Empty.FromString,
+            blockyard_dot_proto_dot_raft__pb2.StepReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,7 +37,7 @@ class RaftStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RaftAsyncStub: ...
-    Step: _grpc.UnaryUnaryMultiCallable[_raft_pb2.StepRequest, _common_pb2.Empty]
+    Step: _grpc.UnaryUnaryMultiCallable[_raft_pb2.StepRequest, _raft_pb2.StepReply]
     """Messages, in order."""
     SendSnapshot: _grpc.StreamUnaryMultiCallable[_raft_pb2.SnapshotPart, _common_pb2.Empty]
     """A snapshot's bytes."""
@@ -47,7 +47,7 @@ class RaftAsyncStub(RaftStub):
     """Between members of one group."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Step: _aio.UnaryUnaryMultiCallable[_raft_pb2.StepRequest, _common_pb2.Empty]  # type: ignore[assignment]
+    Step: _aio.UnaryUnaryMultiCallable[_raft_pb2.StepRequest, _raft_pb2.StepReply]  # type: ignore[assignment]
     """Messages, in order."""
     SendSnapshot: _aio.StreamUnaryMultiCallable[_raft_pb2.SnapshotPart, _common_pb2.Empty]  # type: ignore[assignment]
     """A snapshot's bytes."""
@@ -60,7 +60,7 @@ class RaftServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _raft_pb2.StepRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]:
+    ) -> _typing.Union[_raft_pb2.StepReply, _abc.Awaitable[_raft_pb2.StepReply]]:
         """Messages, in order."""
 
     @_abc_1.abstractmethod

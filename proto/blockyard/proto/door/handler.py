@@ -96,16 +96,19 @@ class Handler:
 
     async def _run(self, context: Context, work: Callable[[DoorCall], Awaitable[Any]]) -> Any:
         """Run one call to its end: its errors become the call's status, its outcome is counted."""
-        self._started(context)
         call = DoorCall(self.method, context)
         began, outcome = time.perf_counter(), OK
         try:
+            self._started(context)
             return await work(call)
-        except BaseException as raised:
+        except asyncio.CancelledError as raised:
+            outcome = errors.Cancelled.__name__
+            if _is_being_cancelled():
+                raise  # the caller has gone or its deadline has passed: there is nobody to answer
+            await abort(context, errors.from_exception(raised))
+        except Exception as raised:  # noqa: BLE001 - a servicer's boundary: whatever it raised becomes the call's error
             error = errors.from_exception(raised)
             outcome = type(error).__name__
-            if not isinstance(raised, Exception) and _is_being_cancelled():
-                raise  # the caller has gone or its deadline has passed: there is nobody to answer
             if isinstance(error, errors.InternalError):
                 _log.error("call_failed", method=self.method.name, peer=call.peer(), exc_info=raised)
             await abort(context, error)

@@ -1,6 +1,7 @@
 """The gRPC server of a process: the same servicers as on the lane, for any language and any tool."""
 
 import asyncio
+import contextlib
 import errno
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
@@ -9,6 +10,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from blockyard.proto import errors
 from blockyard.proto.door.handler import Context, Handler
 from blockyard.proto.door.limits import server_options
 from blockyard.proto.lane.methods import MethodTable, method_id
@@ -45,6 +47,7 @@ class DoorServer:
         self._methods = MethodTable(self._metrics)
         self._server = grpc.aio.server(options=server_options(self.settings), maximum_concurrent_rpcs=in_flight_limit)
         self._under_way = 0
+        self._closing = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -92,14 +95,12 @@ class DoorServer:
         await self.health.set(service, status.SERVING if serving else status.NOT_SERVING)
 
     async def stop(self, grace_s: float = 5.0) -> None:
-        """Take no new calls, let those under way finish for `grace_s` seconds, then cut the rest off."""
+        """Refuse new calls, let those under way finish for `grace_s` seconds, then cut the rest off."""
+        self._closing = True
         await self.health.enter_graceful_shutdown()
-        stopping = asyncio.create_task(self._server.stop(grace_s))
-        idle = asyncio.create_task(self._idle.wait())
-        await asyncio.wait((stopping, idle), return_when=asyncio.FIRST_COMPLETED)
-        idle.cancel()
-        await self._server.stop(None)  # what is left is cut off: watchers of health, and calls past their grace
-        await stopping
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), grace_s)
+        await self._server.stop(None)
 
     # --- Calls -------------------------------------------------------------------------------------------------------
 
@@ -126,6 +127,8 @@ class DoorServer:
         ).grpc_handler()
 
     def _started(self, context: Context) -> None:
+        if self._closing:
+            raise errors.ShuttingDown("this server is shutting down; ask another")
         self._under_way += 1
         self._idle.clear()
         context.add_done_callback(self._ended)  # type: ignore[arg-type]  # positional in fact

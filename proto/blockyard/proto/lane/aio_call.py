@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from blockyard.proto import errors
+from blockyard.proto.call import Deferred
 from blockyard.proto.lane import frame, payload
 from blockyard.proto.lane.methods import Method
 from blockyard.proto.lane.window import ReceiveWindow, SendWindow
@@ -81,6 +82,10 @@ class AioCall:
         future = self.connection.loop.create_future()
         self.add_done_callback(lambda: None if future.done() else future.set_result(None))
         return future
+
+    def answered(self, answer: Deferred) -> None:
+        """The answer that the servicer deferred is there."""
+        self.connection.answered(self, answer)
 
     def message(self, data: bytes, raw: bytes) -> Any:
         """Parse a request message and keep the payload that came with it; raises MalformedRequest."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from blockyard.proto import errors
-from blockyard.proto.call import FileRange, Reply
+from blockyard.proto.call import Deferred, FileRange, Reply
 from blockyard.proto.lane import frame, handshake, payload
 from blockyard.proto.lane.aio_call import AioCall, RequestStream, StreamCredit
 from blockyard.proto.lane.frame import Frame, FrameDecoder, FrameError
@@ -135,6 +135,9 @@ class Connection(asyncio.Protocol):
             return
         if isinstance(result, Message) and not method.response_streaming:
             self._settle(call, result)
+        elif isinstance(result, Deferred):
+            self.calls[call_id] = call
+            result.then(call.answered)
         else:
             self._continue(call, result)
 
@@ -215,6 +218,15 @@ class Connection(asyncio.Protocol):
             self._end(call, OK)
         else:
             self._settle(call, task.result())
+
+    def answered(self, call: AioCall, answer: Deferred) -> None:
+        """What a servicer deferred is there."""
+        if call.over:
+            return
+        if answer.error is not None:
+            self._settle_error(call, self._read(call, answer.error))
+        else:
+            self._settle(call, answer.result)
 
     def _read(self, call: AioCall, error: BaseException) -> errors.BlockyardError:
         known = errors.from_exception(error)
