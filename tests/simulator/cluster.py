@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from blockyard.metaserver.raft import (
     BaseRecord,
@@ -46,6 +46,7 @@ class Cluster:
         self.members: dict[int, Member] = {}
         self.last_value = 0
         self.longest_wait = 0
+        self.on_switch: Callable[[Member, int], None] | None = None  # a fault that waits for a snapshot
         self.least_think_ticks = 0.0
         self.restart_delay_ticks = 0.0  # set by who injects faults
         for id in self.membership.ids:

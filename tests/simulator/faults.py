@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from blockyard.metaserver.raft import MemberKind, Ready, Refused, Role
+from blockyard.metaserver.raft import MemberKind, Refused, Role
 
 from tests.simulator.cluster import Cluster
 from tests.simulator.member import Member
@@ -131,18 +131,17 @@ class Nemesis:
         member.on_write = self._cut_during_write
         return False  # counted when it strikes
 
-    def _cut_during_write(self, member: Member, _: Ready, duration: int) -> None:
+    def _cut_during_write(self, member: Member, duration: int) -> None:
         member.on_write = None
         self._strike_within(duration, Fault.TORN_WRITE, member)
 
-    def _cut_at_snapshot(self, member: Member) -> bool:
-        member.on_write = self._cut_during_snapshot
+    def _cut_at_snapshot(self, _: Member) -> bool:
+        self.cluster.on_switch = self._cut_during_switch
         return False
 
-    def _cut_during_snapshot(self, member: Member, ready: Ready, duration: int) -> None:
-        if ready.snapshot is not None:
-            member.on_write = None
-            self._strike_within(duration, Fault.CUT_AT_SNAPSHOT, member)
+    def _cut_during_switch(self, member: Member, duration: int) -> None:
+        self.cluster.on_switch = None
+        self._strike_within(duration, Fault.CUT_AT_SNAPSHOT, member)
 
     def _strike_within(self, duration: int, fault: Fault, member: Member) -> None:
         self.world.after(self.world.chance.randrange(duration + 1), self._strike, fault, member, member.epoch)
@@ -290,6 +289,7 @@ class Nemesis:
             network.quality, loss=0.0, spike=0.0, delay_max=min(network.quality.delay_max, TICK // 2)
         )
         network.mend_all()
+        self.cluster.on_switch = None
         for member in list(self.cluster.members.values()):
             member.sync_factor, member.tick_period = 1, TICK
             member.fail_next_sync, member.on_write = False, None

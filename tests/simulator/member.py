@@ -62,7 +62,7 @@ class Member:
         self.tick_period = TICK
         self.sync_factor = 1  # above 1 while the disk is slow
         self.fail_next_sync = False
-        self.on_write: Callable[[Member, Ready, int], None] | None = None  # a fault that waits for the right moment
+        self.on_write: Callable[[Member, int], None] | None = None  # a fault that waits for the right moment
         self._forget_process()
 
     def _forget_process(self) -> None:
@@ -245,8 +245,9 @@ class Member:
                 self.cluster.witness_begins_at(self, base)
             mark = self.disk.write_log(LogBatch(base, state, ready.hard_state, ready.entries))
             self._sync(mark, self._written, ready)
-            if self.on_write is not None:
-                self.on_write(self, ready, self.disk.busy_until - self.world.now)
+            strike = self.on_write or (self.cluster.on_switch if self.switching else None)
+            if strike is not None:
+                strike(self, self.disk.busy_until - self.world.now)
         else:
             core.persisted(ready)
             for message in ready.messages_after_persist:
@@ -456,6 +457,9 @@ class Member:
         self.world.note("snapshot staged", self.id, stream.to, install.snapshot.index)
         target.staged[install.snapshot.index, install.snapshot.term] = rows
         target.deliver(install)
+        assert self.core is not None
+        self.core.snapshot_delivered(stream.to)
+        self._touched()
 
     def _snapshot_failed(self, stream: SendSnapshot) -> None:
         assert self.core is not None
