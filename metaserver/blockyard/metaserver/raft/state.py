@@ -58,6 +58,7 @@ class RaftState:
         "given",
         "heartbeat_ticks",
         "id",
+        "is_witness",
         "leader",
         "log",
         "members",
@@ -85,6 +86,7 @@ class RaftState:
         hard, base = durable.hard_state, durable.base
         self.config = config
         self.id = config.id
+        self.is_witness = config.witness
         self.rng = rng
         self.log = Log(base, reader)
         self.members = MembershipHistory(base.index, base.membership)
@@ -134,10 +136,6 @@ class RaftState:
             entries = self.log.entries(low, last + 1, _STARTUP_SCAN_BYTES)
             self.note_memberships(entries)
             low = entries[-1].index + 1
-
-    @property
-    def is_witness(self) -> bool:
-        return self.config.witness
 
     @property
     def is_leader(self) -> bool:
