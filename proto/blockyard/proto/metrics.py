@@ -2,7 +2,7 @@
 
 A process makes one `ProcessMetrics`, registers its own metrics in `.registry`, hands `.transport(…)` to its transports,
 and serves the lot. The transports' numbers are plain integers that become samples only when somebody fetches them: a
-finished call costs 0.3 µs, where a prometheus-client counter and histogram cost 1.5 µs.
+finished call costs a fifth of what a prometheus-client counter and histogram cost (0.4 against 2.3 µs when measured).
 
 Invariants: label values come from our own code and never from a peer, so that their number is bounded. Under the GIL
 the increments here are not interrupted; a build without it may lose some, which monitoring can bear.
@@ -51,10 +51,6 @@ class MethodMetrics:
         """Count a call that took `duration_s` seconds; `outcome` is `OK` or an error's class name."""
         self.buckets[bisect_left(LATENCY_BOUNDS_S, duration_s)] += 1
         self.total_s += duration_s
-        self.count(outcome)
-
-    def count(self, outcome: str = OK) -> None:
-        """Count a call whose duration is not known."""
         outcomes = self.outcomes
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
 
