@@ -54,7 +54,8 @@ class Nemesis:
         cluster.restart_delay_ticks = cluster.plan.fault_duration_ticks
 
     def start(self) -> None:
-        self.world.after(self._wait(self.cluster.plan.fault_interval_ticks), self._turn)
+        """Begin early: a short run is to meet a fault as well."""
+        self.world.after(self._wait(self.cluster.plan.fault_interval_ticks / 4), self._turn)
 
     def _wait(self, mean_ticks: float) -> int:
         return 1 + int(self.world.chance.expovariate(1 / mean_ticks) * TICK)
@@ -62,7 +63,7 @@ class Nemesis:
     def _turn(self) -> None:
         if not self.active or not self.kinds:
             return
-        self.start()
+        self.world.after(self._wait(self.cluster.plan.fault_interval_ticks), self._turn)
         chance = self.world.chance
         fault = chance.choice(self.kinds)
         member = self.cluster.leader() if chance.random() < self.cluster.plan.leader_bias else None
