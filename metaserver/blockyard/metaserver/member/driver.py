@@ -1,0 +1,201 @@
+"""The loop around the Raft core: what `raft` says a driver does, in that order.
+
+All of it runs on the event loop's thread. A log write is made there too: while this member's disk does not answer it
+must not say that it lives. On the leader the write begins in the turn after its appends were queued, so that they
+travel while the disk works; everything that arrives meanwhile goes into the next entry.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import structlog
+from blockyard.metaserver import raft
+from blockyard.metaserver.member.proposals import Proposals
+from blockyard.metaserver.member.reads import Reads
+from blockyard.metaserver.raft import BaseRecord, Entry, HardState, LogIndex, MemberId, RaftCore, Ready, Role
+from blockyard.proto.call import Deferred
+from google.protobuf.message import Message
+
+_log = structlog.get_logger(__name__)
+
+
+class Log(raft.LogReader, Protocol):
+    """The durable log, as the driver writes it."""
+
+    def append(
+        self, entries: Sequence[Entry] = (), hard_state: HardState | None = None, base: BaseRecord | None = None
+    ) -> None:
+        """Write in one atomic, synced write; an error ends the process."""
+
+
+class Applier(Protocol):
+    """What applies committed entries; a witness has none."""
+
+    @property
+    def applied(self) -> LogIndex:
+        """Index up to which the state has applied the log."""
+
+    def apply(self, entries: Sequence[Entry], proposals: Proposals) -> None:
+        """Apply entries in order, write state and applied index together, then settle who waits for them."""
+
+    def switch(self, snapshot: raft.Snapshot, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
+        """Take the staged state of `snapshot` in place of the living one, and begin the log at it: all or nothing."""
+
+
+class Outgoing(Protocol):
+    """Where messages to other members go."""
+
+    def send(self, message: raft.Message) -> None:
+        """Send a message, or lose it."""
+
+
+class Driver:
+    """Drives one core."""
+
+    def __init__(
+        self,
+        core: RaftCore,
+        log: Log,
+        applier: Applier | None,
+        outgoing: Outgoing,
+        send_snapshot: Callable[[raft.SendSnapshot], None],
+        tick_s: float,
+    ) -> None:
+        self.core = core
+        self.proposals = Proposals()
+        self.reads = Reads()
+        self.on_role_change: list[Callable[[Role], None]] = []
+        self._log_store = log
+        self._applier = applier
+        self._outgoing = outgoing
+        self._send_snapshot = send_snapshot
+        self._tick_s = tick_s
+        self._loop = asyncio.get_running_loop()
+        self._turn_scheduled = False
+        self._writing: Ready | None = None
+        self._role = core.role
+        self._term = core.term
+        self._answering: MemberId | None = None
+        self._answers: list[raft.Message] = []
+        self._ticker: asyncio.TimerHandle | None = None
+
+    # ------------------------------------------------------------------------------------------ requests
+
+    def propose(self, method: int, request: Message, inputs: Sequence[int] = ()) -> Deferred:
+        """Agree on a command and return what it came to; fails with NotLeader, Overloaded or LeadershipLost."""
+        deferred = self.proposals.add(method, request, inputs)
+        self._schedule_turn()
+        return deferred
+
+    def read(self, serve: Callable[[], Any]) -> Deferred:
+        """Run `serve` once this member's state has every change acknowledged before now; return what it returns."""
+        deferred = self.reads.add(serve)
+        self._schedule_turn()
+        return deferred
+
+    def step(self, messages: Sequence[raft.Message]) -> None:
+        """Take messages of other members."""
+        for message in messages:
+            self.core.step(message)
+        self.pump()
+
+    def step_and_answer(self, sender: MemberId, messages: Sequence[raft.Message]) -> list[raft.Message]:
+        """Take messages of one member; return what there is to say to it at once, everything it depends on durable."""
+        self._answering, self._answers = sender, []
+        try:
+            self.step(messages)
+        finally:
+            self._answering = None
+        return self._answers
+
+    # ------------------------------------------------------------------------------------------ time
+
+    def start(self) -> None:
+        """Begin to tick."""
+        self._ticker = self._loop.call_later(self._tick_s, self._tick)
+
+    def stop(self) -> None:
+        """Tick no more; what waits fails."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+        self.proposals.lose()
+        self.reads.lose()
+
+    def _tick(self) -> None:
+        self._ticker = self._loop.call_later(self._tick_s, self._tick)
+        self.core.tick()
+        self.pump()
+
+    # ------------------------------------------------------------------------------------------ the loop
+
+    def _schedule_turn(self) -> None:
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_scheduled = False
+        self.reads.ask(self.core)
+        if self._writing is None:
+            self.proposals.propose(self.core)
+        self.pump()
+
+    def pump(self) -> None:
+        """Do what the core wants done, until it wants nothing."""
+        while (ready := self.core.ready()) is not None:
+            self._send(ready.messages)
+            for wish in ready.send_snapshots:
+                self._send_snapshot(wish)
+            if not ready.must_persist:
+                self.core.persisted(ready)
+                self._send(ready.messages_after_persist)
+            elif self.core.role is Role.LEADER and ready.messages:
+                self._writing = ready
+                self._loop.call_soon(self._write)
+            else:
+                self._persist(ready)
+            self._apply(ready)
+        self._notice_role()
+
+    def _write(self) -> None:
+        """Write what the leader's appends, which have left by now, carry to the others."""
+        ready, self._writing = self._writing, None
+        assert ready is not None
+        self._persist(ready)
+        self.proposals.propose(self.core)
+        self.pump()
+
+    def _persist(self, ready: Ready) -> None:
+        if ready.snapshot is not None and self._applier is not None:
+            self._applier.switch(ready.snapshot, ready.hard_state, ready.entries)
+        else:
+            self._log_store.append(ready.entries, ready.hard_state, ready.base)
+        self.core.persisted(ready)
+        self._send(ready.messages_after_persist)
+
+    def _apply(self, ready: Ready) -> None:
+        if ready.committed and self._applier is not None:
+            self._applier.apply(ready.committed, self.proposals)
+            self.core.applied(ready.committed[-1].index)
+        if self._applier is not None:
+            self.reads.confirmed(ready.reads, ready.refused_reads, self._applier.applied)
+
+    def _send(self, messages: Sequence[raft.Message]) -> None:
+        for message in messages:
+            if message.to == self._answering:
+                self._answers.append(message)
+            else:
+                self._outgoing.send(message)
+
+    def _notice_role(self) -> None:
+        core = self.core
+        if core.role is self._role and core.term == self._term:
+            return
+        was, self._role, self._term = self._role, core.role, core.term
+        if was is Role.LEADER:
+            self.proposals.lose()
+        if core.role is not was or core.role is Role.LEADER:
+            _log.info("raft_role", role=core.role.value, term=int(core.term), leader=int(core.leader))
+            for callback in self.on_role_change:
+                callback(core.role)

@@ -1,0 +1,166 @@
+"""Links to the other members: Raft's messages out, and what they answer at once back in.
+
+One connection per peer; messages of one turn of the loop travel in one Step. A link that is down drops messages: Raft
+says again what matters.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import grpc
+import structlog
+from blockyard.metaserver import raft
+from blockyard.metaserver.member import wire
+from blockyard.metaserver.raft import MemberId
+from blockyard.proto import errors
+from blockyard.proto.lane import AioChannel
+from blockyard.proto.raft_pb2 import GroupMember, RaftMessage, StepReply, StepRequest
+from blockyard.proto.raft_pb2_grpc import RaftStub
+
+STEP_TIMEOUT_S = 5.0
+RECONNECT_S = 0.1
+MAX_STEPS = 256
+"""Steps under way to one peer; what comes beyond is dropped, as a slow network would."""
+_log = structlog.get_logger(__name__)
+
+
+class Peers:
+    """The other members of the group, by id. The address book grows by what the others know."""
+
+    def __init__(
+        self,
+        me: MemberId,
+        envelope: StepRequest,
+        receive: Callable[[Sequence[raft.Message]], None],
+        unreachable: Callable[[MemberId], None],
+    ) -> None:
+        """`envelope` carries who this member is; `receive` steps answers, `unreachable` is told of broken links."""
+        self.book: dict[MemberId, GroupMember] = {}
+        self._me = me
+        self._envelope = envelope
+        self._receive = receive
+        self._unreachable = unreachable
+        self._links: dict[MemberId, Link] = {}
+
+    def learn(self, members: Sequence[GroupMember]) -> bool:
+        """Take addresses into the book; return whether any was new."""
+        changed = False
+        for member in members:
+            known = self.book.get(MemberId(member.id))
+            if known is None or known.address != member.address:
+                self.book[MemberId(member.id)] = member
+                self._drop(MemberId(member.id))
+                changed = True
+        return changed
+
+    def address(self, member: MemberId) -> str | None:
+        """Return a member's lane address, None when it is not in the book."""
+        known = self.book.get(member)
+        return None if known is None else f"{known.address.host}:{known.address.lane_port}"
+
+    def send(self, message: raft.Message) -> None:
+        """Send a message with the others of this turn."""
+        link = self._links.get(message.to)
+        if link is None:
+            address = self.address(message.to)
+            if address is None:
+                return  # nobody has told us where it is, yet
+            link = self._links[message.to] = Link(self, message.to, address)
+        link.send(message)
+
+    def channel(self, member: MemberId) -> AioChannel | None:
+        """Return the channel to a member, for snapshots; None when it is not in the book."""
+        link = self._links.get(member)
+        return None if link is None else link.channel
+
+    async def close(self) -> None:
+        """Close every link."""
+        for link in list(self._links.values()):
+            await link.close()
+
+    def step_request(self, messages: Sequence[RaftMessage], first: bool) -> StepRequest:
+        """Return the envelope around `messages`; the first of a connection brings the address book."""
+        request = StepRequest(
+            cluster=self._envelope.cluster,
+            incarnation=self._envelope.incarnation,
+            starts=self._envelope.starts,
+            messages=messages,
+        )
+        if first:
+            request.address_book.extend(self.book[member] for member in sorted(self.book))
+        return request
+
+    def received(self, reply: StepReply) -> None:
+        """Step what a peer answered at once."""
+        if reply.messages:
+            self._receive(wire.all_from_wire(reply.messages))
+
+    def broken(self, member: MemberId) -> None:
+        """A link broke: what was on its way is probably lost."""
+        self._unreachable(member)
+
+    def _drop(self, member: MemberId) -> None:
+        link = self._links.pop(member, None)
+        if link is not None:
+            link.abandon()
+
+
+class Link:
+    """The connection to one peer."""
+
+    def __init__(self, peers: Peers, member: MemberId, address: str) -> None:
+        self.channel = AioChannel(address, timeout_s=STEP_TIMEOUT_S, connect_timeout_s=1.0, keepalive_s=2.0)
+        self._peers = peers
+        self._member = member
+        self._step: Any = RaftStub(cast(grpc.Channel, self.channel)).Step
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[RaftMessage] = []
+        self._scheduled = False
+        self._under_way = 0
+        self._introduced = False
+        self._down_until = 0.0
+        self._closing: asyncio.Task[None] | None = None
+
+    def send(self, message: raft.Message) -> None:
+        """Send a message with the others of this turn."""
+        if self._under_way >= MAX_STEPS or self._loop.time() < self._down_until:
+            return
+        self._waiting.append(wire.to_wire(message))
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        messages, self._waiting = self._waiting, []
+        request = self._peers.step_request(messages, first=not self._introduced)
+        self._introduced = True
+        self._under_way += 1
+        future: asyncio.Future[StepReply] = self._step(request)
+        future.add_done_callback(self._answered)
+
+    def _answered(self, future: asyncio.Future[StepReply]) -> None:
+        self._under_way -= 1
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is None:
+            self._peers.received(future.result())
+            return
+        if isinstance(error, errors.Unavailable | errors.ConnectionLost | errors.DeadlineExceeded):
+            self._introduced = False
+            self._down_until = self._loop.time() + RECONNECT_S
+            self._peers.broken(self._member)
+        elif isinstance(error, errors.BlockyardError):
+            _log.warning("peer_refuses", member=int(self._member), error=error.message)
+        else:
+            raise error
+
+    def abandon(self) -> None:
+        """Close without waiting: the address changed."""
+        self._closing = self._loop.create_task(self.channel.close())
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self.channel.close()
