@@ -17,6 +17,7 @@ def checkout(tmp_path: Path) -> Path:
     place = tmp_path / "a checkout"
     (place / "locks").mkdir(parents=True)
     shutil.copy(ROOT / "yard", place)
+    shutil.copy(ROOT / "pyproject.toml", place)
     for lock in ("run.txt", "all.txt"):
         shutil.copy(ROOT / "locks" / lock, place / "locks")
     (tmp_path / "bin").mkdir()
