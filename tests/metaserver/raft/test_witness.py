@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from blockyard.metaserver.raft import (
     AppendEntries,
+    AppendReply,
     BaseRecord,
     BaseReply,
     DurableState,
@@ -15,6 +17,7 @@ from blockyard.metaserver.raft import (
     InstallSnapshot,
     LogIndex,
     MemberId,
+    MembershipChange,
     NotLeader,
     RequestVote,
     Role,
@@ -23,6 +26,7 @@ from blockyard.metaserver.raft import (
     TimeoutNow,
     VoteReply,
 )
+from blockyard.metaserver.raft.membership import ChangeKind
 from blockyard.metaserver.raft.progress import ProgressState
 from blockyard.metaserver.raft.replication import base_index
 
@@ -424,3 +428,29 @@ def test_no_base_is_chosen_past_what_a_data_member_is_known_to_hold() -> None:
     assert base_index(state) == 4
     state.progress[MemberId(B)].match = LogIndex(0)
     assert base_index(state) == 6, "not heard in this term: the commit index bounds it, by the theorem"
+
+
+def test_the_witness_drops_nothing_while_a_removal_is_not_committed() -> None:
+    group = Group([1, 2, 4], 3, witness_compact_entries=1)
+    group.elect(1)
+    group.tick(4)
+    group.crash(2)
+    group.tick(8)
+    group.propose(1, b"a", b"b")
+    before = group.members[W].disk.base.index
+    group.drop = lambda m: isinstance(m, AppendReply)
+    group.core(1).propose_membership(MembershipChange(ChangeKind.REMOVE, MemberId(2)))
+    group.tick(5)
+    assert group.members[W].disk.base.index == before, "member 2 lacks it, and may yet stay"
+    group.drop = lambda m: False
+    group.tick(8)
+    assert group.members[W].disk.base.index > before
+
+
+def test_a_witness_that_runs_as_a_data_member_or_the_reverse_does_not_start() -> None:
+    group = Group()
+    for id in (A, W):
+        member = group.members[id]
+        member.config = replace(member.config, witness=not member.config.witness)
+        with pytest.raises(AssertionError, match="witness"):
+            member.restart()

@@ -29,12 +29,13 @@ given out, and arrive in order, each once); 3, 4, 5 keep their order. Steps 4 an
 the next that must persist.
 
 A received snapshot: stage the stream beside the living state, fsync, then step its InstallSnapshot. When
-`Ready.snapshot` names it, switch state and log in one atomic step; a staged snapshot that the core did not take up
-(no such Ready before the next snapshot of that leader) is deleted.
+`Ready.snapshot` names it, finish or drop what is still being applied, and switch state and log in one atomic step. A
+staged snapshot that the core did not take up (no such Ready before the next snapshot of that leader) is deleted.
 
 Compaction of a data member: the driver picks an index up to `core.compaction_limit()`, takes
-`core.snapshot_metadata(index).base`, writes it and drops the log prefix in one atomic write, and then calls
-`core.compacted(index)`. A witness is compacted by `Ready.base`, and is given no committed entries.
+`core.snapshot_metadata(index).base`, calls `core.compacted(index)`, then writes the base record and drops the log
+prefix in one atomic write, before it writes any later Ready. A witness is compacted by `Ready.base`, and is given no
+committed entries.
 
 Contexts of reads are the driver's, unique among the reads now waiting on this member.
 

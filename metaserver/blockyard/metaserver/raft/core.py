@@ -11,10 +11,10 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from blockyard.metaserver.raft import election, following, read_index, replication, witness
-from blockyard.metaserver.raft.config import Busy, ChangeRefused, NotLeader, RaftConfig
+from blockyard.metaserver.raft import compaction, election, following, proposals, read_index, replication, witness
+from blockyard.metaserver.raft.config import RaftConfig
 from blockyard.metaserver.raft.log import Log
-from blockyard.metaserver.raft.membership import MembershipChange, next_membership
+from blockyard.metaserver.raft.membership import MembershipChange
 from blockyard.metaserver.raft.messages import (
     AppendEntries,
     AppendReply,
@@ -33,13 +33,12 @@ from blockyard.metaserver.raft.messages import (
 )
 from blockyard.metaserver.raft.progress import Progress
 from blockyard.metaserver.raft.ready import Ready
-from blockyard.metaserver.raft.roles import become_follower, track_members
+from blockyard.metaserver.raft.roles import become_follower
 from blockyard.metaserver.raft.state import RaftState, Role
 from blockyard.metaserver.raft.types import (
     NOBODY,
     DurableState,
     Entry,
-    EntryKind,
     HardState,
     LogIndex,
     LogReader,
@@ -245,30 +244,7 @@ class RaftCore:
         Its fate is known when an entry of that index is given out as committed: it is this one if the term is the
         term of now. Raises NotLeader, or Busy when too much is uncommitted or leadership is being handed over.
         """
-        state = self._state
-        if isinstance(commands, bytes):
-            commands = (commands,)
-        self._check_proposal(len(commands), sum([len(command) for command in commands]))
-        first, term = state.log.last_index + 1, state.term
-        state.log.append(
-            [Entry(LogIndex(first + i), term, EntryKind.COMMAND, command) for i, command in enumerate(commands)]
-        )
-        return state.log.last_index
-
-    def _check_proposal(self, count: int, size: int) -> None:
-        state, config = self._state, self._state.config
-        assert count > 0, "nothing was proposed"
-        if state.role is not Role.LEADER or state.is_witness:
-            raise NotLeader(state.leader if state.leader != state.id else NOBODY)
-        if state.transfer_to != NOBODY:
-            raise Busy(f"leadership is being handed over to {state.transfer_to}")
-        waiting = state.log.last_index - max(state.commit, state.term_start)
-        if waiting > 0 and (
-            waiting + count > config.max_uncommitted_entries
-            or state.uncommitted_bytes + size > config.max_uncommitted_bytes
-        ):
-            raise Busy(f"{waiting} entries of {state.uncommitted_bytes} bytes are not committed yet")
-        state.uncommitted_bytes += size
+        return proposals.append_commands(self._state, (commands,) if isinstance(commands, bytes) else commands)
 
     def read_index(self, context: int) -> None:
         """Ask for a read index; the answer comes as `Ready.reads` or `Ready.refused_reads`. Raises NotLeader."""
@@ -279,35 +255,11 @@ class RaftCore:
 
         Raises NotLeader, ChangeRefused.
         """
-        state = self._state
-        if state.role is not Role.LEADER or state.is_witness:
-            raise NotLeader(state.leader)
-        if to == state.id or to not in state.members.data_members:
-            raise ChangeRefused(f"member {to} is not another data member")
-        state.transfer_to, state.transfer_sent = to, False
-        state.elapsed_ticks, state.timeout_ticks = 0, state.config.election_timeout_ticks
+        proposals.hand_over_to(self._state, to)
 
     def propose_membership(self, change: MembershipChange) -> LogIndex:
         """Append one change of the group; return its index. Raises NotLeader, Busy, ChangeRefused."""
-        state = self._state
-        if state.role is not Role.LEADER or state.is_witness:
-            raise NotLeader(state.leader)
-        if not state.committed_own_term:
-            raise Busy("no entry of this term is committed yet")
-        if state.members.changed_at > state.commit:
-            raise Busy(f"the change at {state.members.changed_at} is not committed yet")
-        patience = state.config.suspect_after_ticks
-        in_step = [id for id, peer in state.progress.items() if peer.in_step(state.commit, patience)]
-        after = next_membership(
-            state.members.current, change, state.id, frozenset([*in_step, state.id]), election.alive_members(state)
-        )
-        data = after.encode()
-        self._check_proposal(1, len(data))
-        entry = Entry(LogIndex(state.log.last_index + 1), state.term, EntryKind.MEMBERSHIP, data)
-        state.log.append([entry])
-        state.note_memberships([entry])
-        track_members(state)
-        return entry.index
+        return proposals.append_membership(self._state, change)
 
     def report_unreachable(self, to: MemberId) -> None:
         """The connection to a member broke: what was on its way there is probably lost."""
@@ -331,29 +283,18 @@ class RaftCore:
         Advice: dropping more, up to what is applied, is safe, and costs a slow peer a snapshot. It is 0 while a
         snapshot is being installed: then nothing may be dropped.
         """
-        state = self._state
-        if state.applied < state.log.base.index:
-            return LogIndex(0)
-        limit = min(state.applied, state.log.stable)
-        alive = state.config.election_timeout_ticks
-        for id, peer in state.progress.items():
-            if id != state.members.witness and peer.silent_ticks < alive:
-                limit = LogIndex(min(limit, max(peer.match, peer.snapshot_index)))
-        return max(limit, state.log.base.index)
+        return compaction.limit(self._state)
 
     def snapshot_metadata(self, index: LogIndex) -> Snapshot:
         """Return index, term and membership of a state that has applied everything up to `index`."""
-        state = self._state
-        assert state.log.base.index <= index <= state.applied, (
-            f"no snapshot at {index}: log begins at {state.log.base.index}, applied is {state.applied}"
-        )
-        return Snapshot(index, state.log.term(index), state.members.at(index))
+        return compaction.metadata(self._state, index)
 
     def compacted(self, index: LogIndex) -> None:
-        """The driver dropped the log up to `index`, and wrote the base record of it, in one atomic write."""
-        base = self.snapshot_metadata(index).base
-        self._state.log.compact(base)
-        self._state.members.compact(base.index)
+        """The driver drops the log up to `index`, and keeps the base record of it, in one atomic write.
+
+        Called before that write, or in the same turn: from now on the core does not read those entries.
+        """
+        compaction.compacted(self._state, index)
 
     # Results
 

@@ -50,10 +50,6 @@ class Log:
         """Whether this log reaches `index` and has that term there (the paper, section 5.3)."""
         return self.base.index <= index <= self.last_index and self.term(index) == term
 
-    def reaches(self, index: int, term: int) -> bool:
-        """Whether this log is at least as new as one that ends so (the paper, section 5.4.1)."""
-        return (self.last_term, self.last_index) >= (term, index)
-
     def newest_at_or_below(self, index: int, term: int) -> LogIndex:
         """Return the largest index up to `index` whose term is at most `term`; base.index - 1 when there is none."""
         low, high = self.base.index - 1, min(index, self.last_index)

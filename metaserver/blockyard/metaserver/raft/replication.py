@@ -178,6 +178,8 @@ def send_heartbeat(state: RaftState, id: MemberId, read_round: int) -> None:
     commit = min(peer.match, state.commit)
     if id == state.members.witness:
         floor = min([commit, *[state.voter_match(data) for data in state.members.data_members]])
+        if state.members.changed_at > state.commit:
+            floor = LogIndex(0)  # a member that is being removed may yet stay
         parked = peer.state is ProgressState.PARKED
         state.lead(Heartbeat(state.id, id, state.term, commit, read_round, parked, floor))
     else:

@@ -27,6 +27,7 @@ from blockyard.metaserver.raft.types import (
     LogIndex,
     LogReader,
     MemberId,
+    MemberKind,
     Membership,
     Snapshot,
     Term,
@@ -120,6 +121,10 @@ class RaftState:
         self.new_base: BaseRecord | None = None
         self._check_start()
         self._scan_memberships()
+        kind = self.members.current.kind(self.id)
+        assert kind is None or (kind is MemberKind.WITNESS) == config.witness, (
+            f"member {self.id} is a {kind.name} of the group, but runs as {'a' if config.witness else 'no'} witness"
+        )
         self.reset_timeout()
 
     def _check_start(self) -> None:
