@@ -1,0 +1,1 @@
+"""The metadata server's disk: log, state, checkpoints, and whose they are."""
