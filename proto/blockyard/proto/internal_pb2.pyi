@@ -71,15 +71,3 @@ class LocksRecord(_message.Message):
     held: _containers.RepeatedCompositeFieldContainer[_metadata_pb2.FileLock]
     waiting: _containers.RepeatedCompositeFieldContainer[WaitingLock]
     def __init__(self, held: _Optional[_Iterable[_Union[_metadata_pb2.FileLock, _Mapping]]] = ..., waiting: _Optional[_Iterable[_Union[WaitingLock, _Mapping]]] = ...) -> None: ...
-
-class AnswerRecord(_message.Message):
-    __slots__ = ("sequence", "method", "reply", "error")
-    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
-    METHOD_FIELD_NUMBER: _ClassVar[int]
-    REPLY_FIELD_NUMBER: _ClassVar[int]
-    ERROR_FIELD_NUMBER: _ClassVar[int]
-    sequence: int
-    method: int
-    reply: bytes
-    error: _common_pb2.ErrorDetail
-    def __init__(self, sequence: _Optional[int] = ..., method: _Optional[int] = ..., reply: _Optional[bytes] = ..., error: _Optional[_Union[_common_pb2.ErrorDetail, _Mapping]] = ...) -> None: ...

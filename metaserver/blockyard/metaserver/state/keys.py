@@ -8,11 +8,12 @@ one range of keys is one directory, one file or one session. Nothing else in the
 | `I` inode                  | `Attributes`                                                                       |
 | `D` parent, cookie         | child inode, type, name (`namespace/dentries.py` says what a cookie is)            |
 | `C` inode, chunk           | visible slices of the chunk, packed (`namespace/slices.py`)                        |
+| `X` inode                  | how many extended attributes there are, and their bytes; absent when there are none |
 | `X` inode, name            | value of an extended attribute                                                     |
 | `Y` inode                  | target of a symlink                                                                |
 | `S` session                | `SessionRecord`                                                                    |
 | `A` session, sequence      | answers kept for retries: a pack of them, by its first sequence                    |
-| `H` session, handle        | open file                                                                          |
+| `H` handle                 | open file                                                                          |
 | `K` inode                  | file locks, held and waited for                                                    |
 | `B` block                  | how many slices refer to the block, and its length                                 |
 | `G` block                  | block to reclaim, until every holder has confirmed (the id starts with its group)  |
@@ -60,7 +61,7 @@ AGREED: Final = (
 """Every prefix whose rows are equal on all data members at one applied index."""
 
 APPLIED_INDEX: Final = LOCAL + b"applied"
-COUNTERS: Final = META + b"counters"
+COUNTER: Final = META + b"count."
 
 _ONE: Final = Struct(">cQ")
 _TWO: Final = Struct(">cQQ")
@@ -103,13 +104,18 @@ def xattr(number: int, name: bytes) -> bytes:
 
 
 def xattrs(number: int) -> bytes:
-    """Prefix of an inode's extended attributes."""
+    """Key of the summary of an inode's extended attributes, and prefix of them all."""
     return _pack_one(XATTR, number)
 
 
 def symlink(number: int) -> bytes:
     """Key of a symlink's target."""
     return _pack_one(SYMLINK, number)
+
+
+def counter(name: bytes) -> bytes:
+    """Key of a counter."""
+    return COUNTER + name
 
 
 def session(number: int) -> bytes:
@@ -122,9 +128,9 @@ def answers(number: int, sequence: int) -> bytes:
     return _pack_two(ANSWER, number, sequence)
 
 
-def handle(owner: int, number: int) -> bytes:
-    """Key of an open file: session and handle."""
-    return _pack_two(HANDLE, owner, number)
+def handle(number: int) -> bytes:
+    """Key of an open file."""
+    return _pack_one(HANDLE, number)
 
 
 def locks(number: int) -> bytes:

@@ -159,7 +159,7 @@ class Transaction:
         """Drop what the command did."""
         self._command.clear()
         for table in self._tables:
-            table.pending.clear()
+            table.rollback()
 
     # ------------------------------------------------------------------------------------------------- the batch
 
@@ -186,16 +186,6 @@ class Transaction:
         for table in self._tables:
             table.dirty.clear()
             table.shrink()
-
-    def forget(self) -> None:
-        """Drop every cached record, for a store whose content was exchanged (a snapshot was installed)."""
-        self.rollback()
-        self._batch.clear()
-        self._order.clear()
-        self._ordered = 0
-        for table in self._tables:
-            table.dirty.clear()
-            table.known.clear()
 
 
 def _merge(
@@ -256,9 +246,13 @@ class Table(Generic[Key, Record]):
         if value is _MISSING:
             value = self.known.get(key, _MISSING)
             if value is _MISSING:
-                row = self.tx.get(self.key(key))
-                self.known[key] = value = None if row is None else self.parse(row)
+                self.known[key] = value = self.load(key)
         return value  # type: ignore[return-value]
+
+    def load(self, key: Key) -> Record | None:
+        """Read a record that is not cached."""
+        row = self.tx.get(self.key(key))
+        return None if row is None else self.parse(row)
 
     def put(self, key: Key, record: Record) -> None:
         """Set a record; from now on it must not be changed once the command ends."""
@@ -272,6 +266,10 @@ class Table(Generic[Key, Record]):
         """Keep this command's records."""
         self.known.update(self.pending)
         self.dirty.update(dict.fromkeys(self.pending))
+        self.pending.clear()
+
+    def rollback(self) -> None:
+        """Drop this command's records."""
         self.pending.clear()
 
     def flush(self, rows: dict[bytes, bytes | None]) -> None:

@@ -1,0 +1,225 @@
+"""The tables of the namespace, and what the command under way knows.
+
+Operations are functions of a `State`, the caller and the request. What they find missing or forbidden they raise as a
+`BlockyardError`; whatever they changed until then is rolled back by the machine.
+
+Invariants, between commands: a directory's `size` is its number of entries and its `nlink` 2 + its subdirectories; a
+file's `nlink` is the number of its dentries; an inode of nlink 0 has an open handle; no slice lies beyond `size`.
+"""
+
+from typing import Final, Protocol
+
+from blockyard.metaserver.namespace.blocks import References
+from blockyard.metaserver.namespace.content import Doomed
+from blockyard.metaserver.namespace.dentries import Dentries
+from blockyard.metaserver.namespace.locks import LockTable
+from blockyard.metaserver.namespace.open_files import OpenFiles
+from blockyard.metaserver.state import keys
+from blockyard.metaserver.state.transaction import KeyValueStore, Table, Transaction
+from blockyard.proto.errors import NotDirectory, NotFound, StaleHandle
+from blockyard.proto.metadata_pb2 import FILE_TYPE_DIRECTORY, FILE_TYPE_REGULAR, Attributes
+
+ROOT: Final = 1
+ROOT_MODE: Final = 0o755
+
+NEXT_INODE: Final = b"next_inode"
+NEXT_HANDLE: Final = b"next_handle"
+NEXT_SESSION: Final = b"next_session"
+INODES: Final = b"inodes"
+
+_CACHED_INODES: Final = 300_000
+_CACHED_COUNTERS: Final = 1_000
+
+
+class BlockLeases(Protocol):
+    """Which block ids a session may use; kept by the cluster's part of the state."""
+
+    def owned(self, session: int, block: int) -> bool:
+        """Return whether the session leased the block's id."""
+        ...
+
+    def ended(self, session: int) -> None:
+        """The session is over: its leases end."""
+        ...
+
+
+class EveryBlock:
+    """`BlockLeases` that grant all: for tests and tools."""
+
+    def owned(self, session: int, block: int) -> bool:
+        return True
+
+    def ended(self, session: int) -> None:
+        """Nothing was leased."""
+
+
+class Counters(Table[bytes, int]):
+    """Named whole numbers."""
+
+    __slots__ = ()
+
+    def __init__(self, tx: Transaction) -> None:
+        super().__init__(tx, keys.counter, int.from_bytes, _encode_count, _CACHED_COUNTERS)
+
+    def add(self, name: bytes, amount: int = 1) -> int:
+        """Add to a counter; return what it was (0 at first)."""
+        value = self.get(name) or 0
+        self.pending[name] = value + amount
+        return value
+
+
+def _encode_count(value: int) -> bytes:
+    return value.to_bytes(8, "big")
+
+
+class State:
+    """All rows of the namespace, as this member has applied them."""
+
+    __slots__ = (
+        "clock_ms",
+        "counters",
+        "dentries",
+        "doomed",
+        "inodes",
+        "leases",
+        "locks",
+        "now",
+        "open_files",
+        "references",
+        "sequence",
+        "session",
+        "subject",
+        "tx",
+    )
+
+    def __init__(self, store: KeyValueStore, leases: BlockLeases) -> None:
+        self.tx = tx = Transaction(store)
+        self.inodes: Table[int, Attributes] = Table(
+            tx, keys.inode, Attributes.FromString, Attributes.SerializeToString, _CACHED_INODES
+        )
+        self.dentries = Dentries(tx)
+        self.counters = Counters(tx)
+        self.open_files = OpenFiles(tx)
+        self.locks = LockTable(tx)
+        self.doomed = Doomed(tx)
+        self.references = References(tx)
+        self.leases = leases
+        self.now = 0  # time of the entry under way, ns
+        self.clock_ms = 0  # its session clock
+        self.session = 0  # who asks, and
+        self.sequence = 0  # which operation; 0 for reads and internal commands
+        self.subject = 0  # inode that the operation turned out to be about, for the operation log
+        if self.inodes.get(ROOT) is None:
+            self._make_root()
+
+    def inode(self, number: int) -> Attributes:
+        """Return an inode's attributes; they must not be changed. Raises StaleHandle when it is gone."""
+        found = self.inodes.get(number)
+        if found is None:
+            raise StaleHandle(f"inode {number} is gone", str(number))
+        return found
+
+    def directory(self, number: int) -> Attributes:
+        """Return a directory's attributes. Raises NotDirectory, or StaleHandle when it is gone."""
+        found = self.inodes.get(number)
+        if found is None:
+            raise StaleHandle(f"directory {number} is gone", str(number))
+        if found.type != FILE_TYPE_DIRECTORY:
+            raise NotDirectory(f"inode {number} is no directory", str(number))
+        return found
+
+    def child(self, parent: int, name: bytes) -> Attributes:
+        """Return the attributes of a directory's entry. Raises NotFound."""
+        entry = self.dentries.get((parent, name))
+        if entry is None:
+            raise NotFound(f"no entry {name!r} in directory {parent}")
+        found = self.inodes.get(entry.inode)
+        if found is None:
+            raise AssertionError(f"entry {name!r} of directory {parent} leads to inode {entry.inode}, which is gone")
+        return found
+
+    def edit(self, number: int) -> Attributes:
+        """Return a copy of an existing inode's attributes that this command may change; its version has risen."""
+        pending = self.inodes.pending
+        record = pending.get(number)
+        if record is None:
+            record = Attributes()
+            record.CopyFrom(self.inode(number))
+            record.version += 1
+            pending[number] = record
+        return record
+
+    def touch(self, number: int) -> Attributes:
+        """Set an inode's ctime to now; return its attributes for further changes."""
+        record = self.edit(number)
+        record.ctime_ns = self.now
+        return record
+
+    def change_entries(self, parent: int, entries: int, subdirectories: int = 0) -> None:
+        """Count entries that came to or left a directory, and set its times."""
+        record = self.edit(parent)
+        record.mtime_ns = record.ctime_ns = self.now
+        if entries:
+            record.size += entries
+        if subdirectories:
+            record.nlink += subdirectories
+
+    def new_inode(
+        self, kind: int, mode: int, uid: int, gid: int, parent: int, nlink: int = 1, size: int = 0, rdev: int = 0
+    ) -> Attributes:
+        """Make an inode; return its attributes, which this command may go on changing."""
+        counters, now = self.counters, self.now
+        number = counters.add(NEXT_INODE)
+        counters.add(INODES)
+        record = Attributes(
+            inode=number,
+            type=kind,  # type: ignore[arg-type]
+            mode=mode,
+            uid=uid,
+            gid=gid,
+            nlink=nlink,
+            size=size,
+            rdev=rdev,
+            atime_ns=now,
+            mtime_ns=now,
+            ctime_ns=now,
+            birth_ns=now,
+            version=1,
+            parent=parent,
+        )
+        self.inodes.pending[number] = record
+        self.subject = number
+        return record
+
+    def commit(self) -> None:
+        """Keep what the command, or one independent part of it, did. May still refuse it: then call rollback()."""
+        self.references.settle()
+        self.tx.commit()
+
+    def rollback(self) -> None:
+        """Drop what the command did since the last commit."""
+        self.references.forget()
+        self.tx.rollback()
+
+    def start_time(self, time_ns: int) -> None:
+        """Give the root its times, once, when the first entry says what time it is."""
+        if self.inode(ROOT).birth_ns == 0:
+            root = self.edit(ROOT)
+            root.atime_ns = root.mtime_ns = root.ctime_ns = root.birth_ns = time_ns
+            self.tx.commit()
+
+    def _make_root(self) -> None:
+        self.inodes.put(
+            ROOT,
+            Attributes(inode=ROOT, type=FILE_TYPE_DIRECTORY, mode=ROOT_MODE, nlink=2, version=1, parent=ROOT),
+        )
+        self.counters.put(NEXT_INODE, ROOT + 1)
+        self.counters.put(NEXT_HANDLE, 1)
+        self.counters.put(NEXT_SESSION, 1)
+        self.counters.put(INODES, 1)
+        self.tx.commit()
+
+
+def is_regular(inode: Attributes) -> bool:
+    """Return whether the inode is a file of bytes."""
+    return inode.type == FILE_TYPE_REGULAR
