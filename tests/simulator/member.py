@@ -412,7 +412,8 @@ class Member:
         assert self.core is not None
         self.compacting = False
         self.world.note("compacted", self.id, index)
-        self.core.compacted(index)
+        if self.core.log.base.index < index:  # else a snapshot has overtaken this; compacted() raises then
+            self.core.compacted(index)
         self.pump()
 
     # -- snapshots
