@@ -1,4 +1,3 @@
-from blockyard.proto import common_pb2 as _common_pb2
 from blockyard.proto import metadata_pb2 as _metadata_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -71,3 +70,19 @@ class LocksRecord(_message.Message):
     held: _containers.RepeatedCompositeFieldContainer[_metadata_pb2.FileLock]
     waiting: _containers.RepeatedCompositeFieldContainer[WaitingLock]
     def __init__(self, held: _Optional[_Iterable[_Union[_metadata_pb2.FileLock, _Mapping]]] = ..., waiting: _Optional[_Iterable[_Union[WaitingLock, _Mapping]]] = ...) -> None: ...
+
+class MakeClusterRequest(_message.Message):
+    __slots__ = ("cluster", "seed", "replicas", "write_min", "placement_groups", "scatter_width")
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    WRITE_MIN_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_GROUPS_FIELD_NUMBER: _ClassVar[int]
+    SCATTER_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    cluster: str
+    seed: int
+    replicas: int
+    write_min: int
+    placement_groups: int
+    scatter_width: int
+    def __init__(self, cluster: _Optional[str] = ..., seed: _Optional[int] = ..., replicas: _Optional[int] = ..., write_min: _Optional[int] = ..., placement_groups: _Optional[int] = ..., scatter_width: _Optional[int] = ...) -> None: ...

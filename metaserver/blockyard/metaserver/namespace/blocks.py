@@ -20,22 +20,22 @@ _ROW: Final = Struct("<II")
 class References:
     """Changes of block references that the command under way has made so far."""
 
-    __slots__ = ("_changes", "_tx")
+    __slots__ = ("_tx", "changes")
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
-        self._changes: dict[int, tuple[int, int]] = {}  # block: (change, length of the block)
+        self.changes: dict[int, tuple[int, int]] = {}  # block: (change, length of the block)
 
     def add(self, piece: Piece, count: int = 1) -> None:
         """A piece came (1) or went (-1)."""
         block, whole = piece[2], piece[4]
-        known = self._changes.get(block)
+        known = self.changes.get(block)
         if known is None:
-            self._changes[block] = (count, whole)
+            self.changes[block] = (count, whole)
             return
         if known[1] != whole:
             raise InvalidArgument(f"block {block:#x} is said to be {known[1]} and {whole} bytes long")
-        self._changes[block] = (known[0] + count, whole)
+        self.changes[block] = (known[0] + count, whole)
 
     def exchange(self, old: Iterable[Piece], new: Iterable[Piece]) -> None:
         """Some pieces took the place of others."""
@@ -46,10 +46,10 @@ class References:
 
     def settle(self) -> None:
         """Write the changes. Raises InvalidArgument on a wrong length, LeaseExpired on a block that is dead."""
-        if not self._changes:
+        if not self.changes:
             return
         tx = self._tx
-        for block, (change, whole) in self._changes.items():
+        for block, (change, whole) in self.changes.items():
             if change == 0:
                 continue
             key = keys.block(block)
@@ -69,11 +69,11 @@ class References:
             else:
                 tx.delete(key)
                 tx.put(keys.reclaim(block), b"")
-        self._changes.clear()
+        self.changes.clear()
 
     def forget(self) -> None:
         """Drop the changes of a refused command."""
-        self._changes.clear()
+        self.changes.clear()
 
 
 def count_of(tx: Transaction, block: int) -> int:

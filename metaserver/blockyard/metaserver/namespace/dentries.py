@@ -65,8 +65,12 @@ class Dentries(Table[tuple[int, bytes], Dentry]):
     def load(self, key: tuple[int, bytes]) -> Dentry | None:
         parent, name = key
         cookie = first_cookie(name)
+        row = self.tx.get(keys.dentry(parent, cookie))
+        if row is None:  # as nearly always for a name that is not there
+            self._vacant = (key, cookie)
+            return None
         vacant = None
-        while (row := self.tx.get(keys.dentry(parent, cookie))) is not None:
+        while row is not None:
             if row[9:] == name:
                 inode, kind = _HEAD.unpack_from(row)
                 return Dentry(inode, kind, cookie)
@@ -75,6 +79,7 @@ class Dentries(Table[tuple[int, bytes], Dentry]):
             cookie += 1
             if cookie % FANOUT == 0:
                 break
+            row = self.tx.get(keys.dentry(parent, cookie))
         else:
             vacant = vacant or cookie
         self._vacant = None if vacant is None else (key, vacant)
@@ -89,11 +94,16 @@ class Dentries(Table[tuple[int, bytes], Dentry]):
             vacant = self._vacant
             if vacant is None:
                 raise NoSpace(f"directory {parent} holds {FANOUT} names with the hash of {name!r}")
-        self._set(key, inode, kind, vacant[1])
+        cookie = vacant[1]
+        self._vacant = None
+        self.pending[key] = Dentry(inode, kind, cookie)
+        self.tx.put(keys.dentry(parent, cookie), _HEAD.pack(inode, kind) + name)
 
     def replace(self, parent: int, name: bytes, inode: int, kind: int) -> None:
         """Let an existing name lead elsewhere; its cookie stays."""
-        self._set((parent, name), inode, kind, self._existing(parent, name).cookie)
+        cookie = self._existing(parent, name).cookie
+        self.pending[(parent, name)] = Dentry(inode, kind, cookie)
+        self.tx.put(keys.dentry(parent, cookie), _HEAD.pack(inode, kind) + name)
 
     def remove(self, parent: int, name: bytes) -> None:
         """Take an existing name away."""
@@ -132,12 +142,6 @@ class Dentries(Table[tuple[int, bytes], Dentry]):
         if entry is None:
             raise AssertionError(f"no entry {name!r} in directory {parent}")
         return entry
-
-    def _set(self, key: tuple[int, bytes], inode: int, kind: int, cookie: int) -> None:
-        parent, name = key
-        self._vacant = None
-        self.pending[key] = Dentry(inode, kind, cookie)
-        self.tx.put(keys.dentry(parent, cookie), _HEAD.pack(inode, kind) + name)
 
 
 def _no_key(key: tuple[int, bytes]) -> bytes:

@@ -105,7 +105,7 @@ class LockTable(Table[int, InodeLocks]):
                 self._unindex(inode, old)
             if locks is not None:
                 self._index(inode, locks)
-        self.dirty.update(dict.fromkeys(self.pending))
+        self.dirty.update(self.pending)
         self.pending.clear()
 
     def flush(self, rows: dict[bytes, bytes | None]) -> None:

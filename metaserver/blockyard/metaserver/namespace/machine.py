@@ -9,14 +9,15 @@ Reads see what is applied, written or not. A `BlockyardError` is an outcome; any
 broken invariant, and the process must stop before it writes anything.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from blockyard.metaserver.namespace import content, locks, oplog
+from blockyard.metaserver.namespace.fsck import Finding, Progress, check
 from blockyard.metaserver.namespace.locks import WAITING, WaitingType
 from blockyard.metaserver.namespace.operations import BATCHED, CHANGES, READS, Operation
-from blockyard.metaserver.namespace.sessions import Answer, Sessions
+from blockyard.metaserver.namespace.sessions import Answer, Session, Sessions
 from blockyard.metaserver.namespace.state import INODES, BlockLeases, EveryBlock, State
 from blockyard.metaserver.namespace.validation import NAME_BYTES_MAX, check_of, shape
 from blockyard.metaserver.state.commands import (
@@ -28,6 +29,7 @@ from blockyard.metaserver.state.commands import (
     catalogue,
     method_id,
 )
+from blockyard.metaserver.state.hash import state_hash
 from blockyard.metaserver.state.transaction import KeyValueStore, WriteBatch
 from blockyard.proto import metadata_pb2 as pb
 from blockyard.proto.common_pb2 import ACTOR_CALLER, Caller, Empty, ErrorDetail, RequestId
@@ -156,16 +158,16 @@ class StateMachine:
         number: RequestId = request.request
         who: Caller = request.caller if method not in _WITHOUT_CALLER else _NOBODY
         state = self.state
-        session, sequence = number.session, number.sequence
         try:
-            known = self.sessions.admit(number, method)
+            session, known = self.sessions.admit(number, method)
         except BlockyardError as error:
             return error, None
         if known is not None:
             return self._again(known)
-        if method == _SET_LOCK and (session, sequence) in state.locks.waiting:
+        sequence = number.sequence
+        if method == _SET_LOCK and (session.number, sequence) in state.locks.waiting:
             return WAITING, None
-        state.session, state.sequence, state.subject = session, sequence, 0
+        state.session, state.sequence, state.subject = session.number, sequence, 0
         outcome = self._carry_out(operation, who, request)
         return self._answered(session, sequence, method, outcome)
 
@@ -201,7 +203,7 @@ class StateMachine:
             record = oplog.record(operation.code, errno, who, state.session, subject, 0, b"")
         self._records.append(record)
 
-    def _answered(self, session: int, sequence: int, method: int, outcome: Any) -> tuple[Outcome, bytes | None]:
+    def _answered(self, session: Session, sequence: int, method: int, outcome: Any) -> tuple[Outcome, bytes | None]:
         """Keep an outcome for retries; return it with its bytes."""
         if outcome is WAITING:
             return WAITING, None
@@ -221,7 +223,10 @@ class StateMachine:
     def _end_waits(self, applied: Applied) -> None:
         for session, sequence, error in self.state.locks.ended:
             outcome: Message | BlockyardError = error or Empty()
-            self._answered(session, sequence, _SET_LOCK, outcome)
+            known = self.sessions.known.get(session)
+            if known is None:
+                continue
+            self._answered(known, sequence, _SET_LOCK, outcome)
             applied.grants.append(Grant(session, sequence, outcome))
         self.state.locks.ended.clear()
 
@@ -232,14 +237,14 @@ class StateMachine:
         if self._is_once(method):
             number = request.request
             try:
-                known = self.sessions.admit(number, method)
+                session, known = self.sessions.admit(number, method)
             except BlockyardError as error:
                 return error, None
             if known is not None:
                 return self._again(known)
             self.state.session, self.state.sequence, self.state.subject = number.session, number.sequence, 0
             outcome = self._run(method, request, inputs)
-            return self._answered(number.session, number.sequence, method, outcome)
+            return self._answered(session, number.sequence, method, outcome)
         self.state.session = self.state.sequence = 0
         outcome = self._run(method, request, inputs)
         return outcome, None
@@ -321,6 +326,15 @@ class StateMachine:
                 if request.stop_at_error:
                     break
         return pb.BatchReply(outcomes=outcomes)
+
+    def check(self, progress: Progress | None = None) -> Iterator[Finding]:
+        """Yield every fault of the namespace; see `fsck`."""
+        return check(self.state, progress)
+
+    def state_hash(self) -> int:
+        """Return a number over the whole agreed state as it is applied, written or not."""
+        self.state.tx.changes()
+        return state_hash(self.state.tx)
 
     def filesystem(self, total_bytes: int, free_bytes: int, available_bytes: int) -> pb.StatFilesystemReply:
         """Return the file system's totals; the bytes are the cluster's to know."""

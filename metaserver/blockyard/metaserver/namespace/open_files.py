@@ -85,7 +85,7 @@ class OpenFiles(Table[int, OpenFile]):
                 _discard(self.by_session, old.session, handle)
             if file is not None:
                 self._index(handle, file)
-        self.dirty.update(dict.fromkeys(self.pending))
+        self.dirty.update(self.pending)
         self.pending.clear()
 
     def flush(self, rows: dict[bytes, bytes | None]) -> None:

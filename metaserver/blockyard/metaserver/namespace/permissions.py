@@ -43,8 +43,10 @@ def allows(inode: Attributes, who: Caller, mask: int) -> bool:
         return not mask & EXECUTE or bool(mode & 0o111) or inode.type == FILE_TYPE_DIRECTORY
     if uid == inode.uid:
         mode >>= 6
-    elif in_group(who, inode.gid):
-        mode >>= 3
+    else:
+        gid = inode.gid
+        if gid == who.gid or gid in who.groups:
+            mode >>= 3
     return mode & mask == mask
 
 
@@ -60,7 +62,8 @@ def require_insertion(parent: Attributes, who: Caller) -> None:
     """Raise unless the caller may add a name to the directory."""
     if parent.nlink == 0:
         raise NotFound(f"directory {parent.inode} was removed")
-    require(parent, who, WRITE | EXECUTE)
+    if parent.flags & IMMUTABLE or not allows(parent, who, WRITE | EXECUTE):
+        require(parent, who, WRITE | EXECUTE)
 
 
 def require_removal(parent: Attributes, inode: Attributes, who: Caller) -> None:

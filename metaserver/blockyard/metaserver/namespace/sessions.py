@@ -82,15 +82,15 @@ class Session:
             answered_below=self.answered_below,
         ).SerializeToString()
 
-    def keep(self, sequence: int, answer: Answer) -> None:
-        """Keep an answer."""
-        self.answers[sequence] = self.fresh[sequence] = answer
-        self.answer_bytes += len(answer.payload)
-
     def forget_below(self, sequence: int) -> None:
         """Drop the answers below a sequence."""
         answers, before = self.answers, self.answered_below
         self.answered_below = sequence
+        if sequence == before + 1:  # the commonest step
+            answer = answers.pop(before, None)
+            if answer is not None:
+                self.answer_bytes -= len(answer.payload)
+            return
         if sequence - before <= len(answers):
             gone = [answers.pop(old, None) for old in range(before, sequence)]
         else:
@@ -110,8 +110,8 @@ class Sessions:
 
     # ------------------------------------------------------------------------------------------------- exactly once
 
-    def admit(self, request: RequestId, method: int) -> Answer | None:
-        """Let a request in: return the answer it had before, or None when it is to be carried out.
+    def admit(self, request: RequestId, method: int) -> tuple[Session, Answer | None]:
+        """Let a request in: return its session, and the answer it had before or None when it is to be carried out.
 
         Raises SessionExpired, AnswerForgotten, Overloaded, and InvalidArgument on a sequence used for two methods.
         """
@@ -127,7 +127,7 @@ class Sessions:
         if answer is not None:
             if answer.method != method:
                 raise InvalidArgument(f"session {number} used sequence {sequence} for another method before")
-            return answer
+            return session, answer
         below = request.answered_below
         if below > session.answered_below:
             if below > sequence:
@@ -135,14 +135,14 @@ class Sessions:
             session.forget_below(below)
         if len(session.answers) >= WINDOW or session.answer_bytes > ANSWER_BYTES_MAX:
             raise Overloaded(f"session {number} has {len(session.answers)} answers that it did not acknowledge")
-        return None
+        return session, None
 
-    def keep(self, number: int, sequence: int, answer: Answer) -> None:
-        """Keep an answer for retries, if the session still lives and may ask."""
-        session = self.known.get(number)
-        if session is not None and sequence >= session.answered_below:
-            session.keep(sequence, answer)
-            self.touched[number] = session
+    def keep(self, session: Session, sequence: int, answer: Answer) -> None:
+        """Keep an answer for retries, if the session may still ask."""
+        if sequence >= session.answered_below:
+            session.answers[sequence] = session.fresh[sequence] = answer
+            session.answer_bytes += len(answer.payload)
+            self.touched[session.number] = session
 
     def end_entry(self) -> None:
         """Write the rows of the sessions that were heard in this entry."""

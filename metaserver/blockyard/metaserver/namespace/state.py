@@ -13,7 +13,7 @@ from blockyard.metaserver.namespace.blocks import References
 from blockyard.metaserver.namespace.content import Doomed
 from blockyard.metaserver.namespace.dentries import Dentries
 from blockyard.metaserver.namespace.locks import LockTable
-from blockyard.metaserver.namespace.open_files import OpenFiles
+from blockyard.metaserver.namespace.open_files import UNBOUNDED, OpenFiles
 from blockyard.metaserver.state import keys
 from blockyard.metaserver.state.transaction import KeyValueStore, Table, Transaction
 from blockyard.proto.errors import NotDirectory, NotFound, StaleHandle
@@ -28,7 +28,6 @@ NEXT_SESSION: Final = b"next_session"
 INODES: Final = b"inodes"
 
 _CACHED_INODES: Final = 300_000
-_CACHED_COUNTERS: Final = 1_000
 
 
 class BlockLeases(Protocol):
@@ -54,17 +53,26 @@ class EveryBlock:
 
 
 class Counters(Table[bytes, int]):
-    """Named whole numbers."""
+    """Named whole numbers, all in memory."""
 
     __slots__ = ()
 
     def __init__(self, tx: Transaction) -> None:
-        super().__init__(tx, keys.counter, int.from_bytes, _encode_count, _CACHED_COUNTERS)
+        super().__init__(tx, keys.counter, int.from_bytes, _encode_count, UNBOUNDED)
+        for key, value in tx.scan_prefix(keys.COUNTER):
+            self.known[key[len(keys.COUNTER) :]] = int.from_bytes(value)
+
+    def load(self, key: bytes) -> int | None:
+        """Every counter is in memory already."""
+        return None
 
     def add(self, name: bytes, amount: int = 1) -> int:
         """Add to a counter; return what it was (0 at first)."""
-        value = self.get(name) or 0
-        self.pending[name] = value + amount
+        pending = self.pending
+        value = pending[name] if name in pending else self.known.get(name)
+        if value is None:
+            value = 0
+        pending[name] = value + amount
         return value
 
 
@@ -143,9 +151,10 @@ class State:
         pending = self.inodes.pending
         record = pending.get(number)
         if record is None:
+            old = self.inode(number)
             record = Attributes()
-            record.CopyFrom(self.inode(number))
-            record.version += 1
+            record.CopyFrom(old)
+            record.version = old.version + 1
             pending[number] = record
         return record
 
@@ -193,7 +202,8 @@ class State:
 
     def commit(self) -> None:
         """Keep what the command, or one independent part of it, did. May still refuse it: then call rollback()."""
-        self.references.settle()
+        if self.references.changes:
+            self.references.settle()
         self.tx.commit()
 
     def rollback(self) -> None:

@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 Key = TypeVar("Key")
 Record = TypeVar("Record")
@@ -38,7 +38,7 @@ class KeyValueStore(Protocol):
         ...
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Yield rows with start <= key < end in rising order of key, as of this call; lazily."""
+        """Yield rows with start <= key < end in rising order of key; lazily. Nobody writes meanwhile."""
         ...
 
     def write(self, batch: WriteBatch) -> None:
@@ -59,8 +59,9 @@ class MemoryStore:
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         if self._order is None:
             self._order = sorted(self.rows)
-        keys = self._order[bisect_left(self._order, start) : bisect_left(self._order, end)]
-        return iter([(key, self.rows[key]) for key in keys])
+        order, rows = self._order, self.rows
+        for place in range(bisect_left(order, start), bisect_left(order, end)):
+            yield order[place], rows[order[place]]
 
     def write(self, batch: WriteBatch) -> None:
         for key, value in batch.puts:
@@ -70,13 +71,6 @@ class MemoryStore:
         for key in batch.deletes:
             if self.rows.pop(key, None) is not None:
                 self._order = None
-
-
-class _Missing:
-    """Stands for "this layer does not know the key", where None means "deleted"."""
-
-
-_MISSING: Final = _Missing()
 
 
 def end_of_prefix(prefix: bytes) -> bytes:
@@ -102,12 +96,11 @@ class Transaction:
 
     def get(self, key: bytes) -> bytes | None:
         """Return the row's value as this batch sees it, or None."""
-        value = self._command.get(key, _MISSING)
-        if value is _MISSING:
-            value = self._batch.get(key, _MISSING)
-            if value is _MISSING:
-                return self.store.get(key)
-        return value  # type: ignore[return-value]
+        if key in self._command:
+            return self._command[key]
+        if key in self._batch:
+            return self._batch[key]
+        return self.store.get(key)
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set a row."""
@@ -237,17 +230,17 @@ class Table(Generic[Key, Record]):
         self.limit = limit
         self.known: dict[Key, Record | None] = {}  # committed, or read from the store
         self.pending: dict[Key, Record | None] = {}  # this command
-        self.dirty: dict[Key, None] = {}  # keys changed since the last written(), in order
+        self.dirty: dict[Key, Record | None] = {}  # its keys changed since the last written(), in order
         tx.attach(self)
 
     def get(self, key: Key) -> Record | None:
         """Return the record as this batch sees it, or None. It must not be changed."""
-        value = self.pending.get(key, _MISSING)
-        if value is _MISSING:
-            value = self.known.get(key, _MISSING)
-            if value is _MISSING:
-                self.known[key] = value = self.load(key)
-        return value  # type: ignore[return-value]
+        if self.pending and key in self.pending:
+            return self.pending[key]
+        value = self.known.get(key)
+        if value is None and key not in self.known:
+            self.known[key] = value = self.load(key)
+        return value
 
     def load(self, key: Key) -> Record | None:
         """Read a record that is not cached."""
@@ -265,7 +258,7 @@ class Table(Generic[Key, Record]):
     def commit(self) -> None:
         """Keep this command's records."""
         self.known.update(self.pending)
-        self.dirty.update(dict.fromkeys(self.pending))
+        self.dirty.update(self.pending)
         self.pending.clear()
 
     def rollback(self) -> None:
