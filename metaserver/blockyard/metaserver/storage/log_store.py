@@ -184,7 +184,8 @@ class LogStore:
         return LogIndex(self.base.index + 1)
 
     def last_index(self) -> LogIndex:
-        return LogIndex(self._positions.last)
+        with self._lock:
+            return LogIndex(self._positions.last)
 
     def term(self, index: LogIndex) -> Term:
         """Return the term of an entry of the log, or of the base record."""
@@ -257,8 +258,11 @@ class LogStore:
         try:
             yield
         except OSError as error:
-            self._failed = StorageFailed(
+            self._failed = self._failed or StorageFailed(
                 f"Could not {doing} the log {self.path}: {error}. "
                 f"This process must end; check the disk (`dmesg`), then start it again."
             )
             raise self._failed from error
+        except BaseException as error:
+            self._failed = self._failed or StorageFailed(f"could not {doing} the log {self.path}: {error!r}")
+            raise

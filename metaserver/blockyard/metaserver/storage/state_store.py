@@ -4,7 +4,7 @@ A write reaches memory only. Raft's log is what makes it durable: after a crash 
 applied index, whole (a batch and its applied index are one write, one column family, and RocksDB flushes in order), and
 the entries after that index are applied again. What that demands:
 
-- Raft's log is compacted no further than `durable_index()`, which only `flush` moves. `DataDirectory.compact` sees to it.
+- Raft's log is compacted no further than `durable_index()`, which only `flush` moves; `DataDirectory` sees to it.
 - `flush` comes often enough that replay is short: call it when `flush_due`.
 
 Implements `KeyValueStore` of `metaserver.state`. One thread writes; `flush` may run in another; any thread may read.
@@ -45,8 +45,10 @@ class StateStore:
         Raises CorruptState and StorageFailed.
         """
         self.path = path
+        self.read_only = read_only
         self._failed: Exception | None = None
         self._lock = threading.Lock()  # a checkpoint and the index it stands for belong together
+        self._flushing = threading.Lock()
         self._unlogged = rocks.unlogged()
         access = AccessType.read_only(False) if read_only else AccessType.read_write()
         with self._fatal("open"):
@@ -59,6 +61,7 @@ class StateStore:
 
     def get(self, key: bytes) -> bytes | None:
         """Return the row's value, or None. Raises CorruptState and StorageFailed."""
+        self._refuse_if_failed()
         try:
             return self._db.get(key)
         except Exception as error:
@@ -71,6 +74,7 @@ class StateStore:
         the memtables of its moment in memory until it is finished or dropped: what runs for minutes reads a
         checkpoint. Writers never wait for it. Raises CorruptState and StorageFailed, also later.
         """
+        self._refuse_if_failed()
         with self._fatal("scan"):
             options = ReadOptions()
             options.set_iterate_upper_bound(end)
@@ -98,7 +102,6 @@ class StateStore:
     def _write(self, batch: WriteBatch, more: Iterable[Row], applied: LogIndex) -> None:
         self._refuse_if_failed()
         assert applied >= self._applied, f"applied index {applied} after {self._applied}"
-        failpoints.hit("state.apply.before")
         rows = RocksBatch(raw_mode=True)
         put = rows.put
         for key, value in chain(batch.puts, more):
@@ -107,10 +110,11 @@ class StateStore:
             rows.delete(key)
         size = rows.size_in_bytes()
         with self._lock, self._fatal("write"):
+            failpoints.hit("state.apply.before")
             self._db.write(rows, self._unlogged)
+            failpoints.hit("state.apply.written")
             self._applied = applied
             self._unflushed_bytes += size
-        failpoints.hit("state.apply.written")
 
     # ------------------------------------------------------------------------------------------------- durability
 
@@ -131,17 +135,18 @@ class StateStore:
 
         Raises StorageFailed.
         """
-        self._refuse_if_failed()
-        with self._lock:
-            applied, size = self._applied, self._unflushed_bytes
-        failpoints.hit("state.flush.before")
-        with self._fatal("flush"):
-            self._db.flush(True)
-        failpoints.hit("state.flush.after")
-        with self._lock:
-            self._durable = max(self._durable, applied)
-            self._unflushed_bytes -= size
-        return self._durable
+        with self._flushing:
+            self._refuse_if_failed()
+            with self._lock:
+                applied, size = self._applied, self._unflushed_bytes
+            with self._fatal("flush"):
+                failpoints.hit("state.flush.before")
+                self._db.flush(True)
+                failpoints.hit("state.flush.after")
+            with self._lock:
+                self._durable = applied
+                self._unflushed_bytes -= size
+            return applied
 
     def checkpoint(self, path: Path) -> LogIndex:
         """Make the new directory `path` a copy of the store by hard links; return the applied index it stands for.
@@ -172,7 +177,8 @@ class StateStore:
         """Close the store without losing what was written, unless it failed. Drop every scan before."""
         if self._failed is None:
             with self._fatal("close"):
-                self._db.flush(True)
+                if not self.read_only:
+                    self._db.flush(True)
                 self._db.close()
             self._failed = StorageFailed(f"the state {self.path} is closed")
 
