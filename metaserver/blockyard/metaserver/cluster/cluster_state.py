@@ -150,6 +150,13 @@ class ClusterState:
         """Part of the command that ends a session, by request or by silence."""
         self._on(tx).leases.end_session(session)
 
+    def spend(self, tx: Transaction, session: int, block: int) -> bool:
+        """Part of the command that first refers to a block: whether the session owns its id, which is used up by this.
+
+        Without it a client could commit a block again after it died and every node dropped it.
+        """
+        return self._on(tx).leases.spend(session, block)
+
     def enqueue_reclaim(self, tx: Transaction, blocks: Iterable[int]) -> None:
         """Part of the command that drops the last reference to blocks."""
         self._on(tx).reclaim.enqueue(blocks)

@@ -1,8 +1,9 @@
 """Whether a block lives: what a node asks before it offers, keeps or drops what it alone has.
 
-Dead and unknown are final: a dead block is never referred to again, and an unknown one belongs to no living session and
-its id is never given out a second time (`leases`), so a node may drop both. Live may become dead; leased may become
-anything. The read must be linearizable: a lagging member would call unknown what was leased after its state.
+Dead and unknown are final: a dead block is never referred to again, and an unknown one belongs to no living session,
+or was spent, and its id is never given out a second time (`leases`), so a node may drop both. Live may become dead;
+leased may become anything. The read must be linearizable: a lagging member would call unknown what was leased after
+its state.
 """
 
 from typing import Protocol

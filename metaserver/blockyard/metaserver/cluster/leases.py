@@ -1,13 +1,15 @@
 """Block ids that sessions may give to new blocks.
 
-Ids are given out once: each group counts up, and a range belongs to the session it was given to until that session
-ends. So an id that nobody owns and nothing refers to can never come to life again, which is what makes it safe to drop
-its block (`fates`).
+Ids are given out once and used once: each group counts up, and an id belongs to the session it was given to until the
+session spends it in a commit, or ends. So an id that nobody owns and nothing refers to can never come to life again,
+which is what makes it safe to drop its block (`fates`), and a block that was committed, died and was forgotten cannot
+be committed a second time.
 
-A row per group and session keeps the ranges as rising boundaries (first, end, first, end, …), ranges that touch joined:
-whether a session owns a block is one lookup and one bisection. A session keeps at most `RANGES_PER_GROUP` ranges in a
-group; the oldest goes when one more is needed. A writer that would still commit to that one, some
-64 × groups / spread requests later, is refused as if its lease had expired, and its block is dropped: nothing dangles.
+A row per group and session keeps the ranges as rising boundaries (first, end, first, end, …), ranges that touch
+joined: whether a session owns a block is one lookup and one bisection. Spent ids leave the row, so a long session does
+not grow. A session keeps at most `RANGES_PER_GROUP` ranges in a group; the oldest goes when one more is needed. A
+writer that would still commit to that one, some 64 × groups / spread requests later, is refused as if its lease had
+expired, and its block is dropped: nothing dangles.
 """
 
 from bisect import bisect_right
@@ -59,6 +61,21 @@ class Leases:
         """Return whether the session may commit the block: it was given the id and lives. On the path of commits."""
         boundaries = self.ranges.get((block >> SEQUENCE_BITS, session))
         return boundaries is not None and bisect_right(boundaries, block & _SEQUENCE_MASK) & 1 == 1
+
+    def spend(self, session: int, block: int) -> bool:
+        """Return whether the session owns the block, and take it out of the lease: it is committed by this command."""
+        key, sequence = (block >> SEQUENCE_BITS, session), block & _SEQUENCE_MASK
+        boundaries = self.ranges.get(key)
+        if boundaries is None or not (at := bisect_right(boundaries, sequence)) & 1:
+            return False
+        first, end = boundaries[at - 1], boundaries[at]
+        before, after = (first, sequence) if first < sequence else (), (sequence + 1, end) if sequence + 1 < end else ()
+        left = (*boundaries[: at - 1], *before, *after, *boundaries[at + 1 :])[-2 * RANGES_PER_GROUP :]
+        if left:
+            self.ranges.put(key, left)
+        else:
+            self.ranges.delete(key)
+        return True
 
     def lease(self, view: MapView, request: LeaseBlockIdsRequest, inputs: Sequence[int]) -> LeaseBlockIdsReply:
         """Give ids to the request's session, spread over groups that take writes now.

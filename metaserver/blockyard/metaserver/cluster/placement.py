@@ -24,6 +24,7 @@ changes (`rebalance`) weigh each partner above the width against moving more dat
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from typing import Final
 
 from blockyard.metaserver.cluster.preference import preferred_order
 from blockyard.metaserver.cluster.rebalance import Rebalance
@@ -31,6 +32,8 @@ from blockyard.metaserver.cluster.shares import FRACTION_BITS, PlacementNode, Sh
 
 Table = Sequence[tuple[int, ...]]
 """Node ids per group, preferred first."""
+
+_SEATS_PER_ROUND: Final = 2  # that a node has on average at least, so that rounds differ
 
 
 def place(
@@ -67,12 +70,14 @@ def _fresh(
     A node has at most a row's length of seats, so it is in a column once; so is a zone when it has at most a row's
     length, and at least once when it has at least that. Nodes of equal weight meet at most two others per row.
     """
-    rounds = max(1, scatter_width // max(1, 2 * (form.replicas - 1)))
+    partners = max(1, 2 * (form.replicas - 1))
+    seats_per_node = form.groups * form.replicas // len(nodes)
+    rounds = max(1, min(scatter_width // partners, seats_per_node // _SEATS_PER_ROUND))
     table: list[tuple[int, ...]] = []
     left = dict(wanted)
-    for turn in range(min(rounds, form.groups)):
+    for turn in range(rounds):
         remaining = form.groups - len(table)
-        width = remaining // (min(rounds, form.groups) - turn)
+        width = remaining // (rounds - turn)
         part = Shape(width, form.replicas, form.zones)
         shares = {node: (count << FRACTION_BITS) * width // remaining for node, count in left.items()}
         counts = apportion(nodes, part, shares, width * form.replicas, {})
