@@ -49,6 +49,8 @@ class Cluster:
         self.run(lambda: self.state.make(self.tx, settings))
         for number in range(1, nodes + 1):
             self.register(f"n{number}", incarnation=number)
+        for node in range(1, nodes + 1):
+            self.complete(node)
 
     def run(self, command: Callable[[], Answer]) -> Answer:
         """Run a command as the dispatcher does, and look for broken invariants afterwards."""
@@ -60,7 +62,8 @@ class Cluster:
         self.tx.commit()
         self.store.write(self.tx.changes())
         self.tx.written()
-        assert list(self.state.check(self.tx)) == []
+        findings = list(self.state.check(self.tx))
+        assert not findings, findings
         return answer
 
     def reopened(self) -> "Cluster":

@@ -1,5 +1,7 @@
 """Who a node is, and what becomes of it."""
 
+from collections.abc import Callable
+
 import pytest
 from blockyard.proto.cluster_pb2 import (
     NODE_DOWN,
@@ -159,22 +161,28 @@ def test_a_late_proposal_changes_nothing() -> None:
 
 def test_every_change_counts_one_epoch() -> None:
     cluster = Cluster(nodes=4)
-    for number, change in enumerate(
-        (
-            lambda: cluster.set_state(1, NODE_DOWN),
-            lambda: cluster.set_state(1, NODE_OUT),
-            lambda: cluster.set_state(1, NODE_UP),
-            lambda: cluster.change(2, weight=7),
-            lambda: cluster.change(2, NODE_DRAINING),
-            lambda: cluster.change(2, NODE_UP),
-            lambda: cluster.change(2, NODE_REMOVED, force=True),
-            lambda: cluster.register("n9", incarnation=9),
-        ),
-        cluster.epoch + 1,
-    ):
+    changes: list[Callable[[], object]] = [
+        lambda: cluster.set_state(1, NODE_DOWN),
+        lambda: cluster.set_state(1, NODE_OUT),
+        lambda: cluster.set_state(1, NODE_UP),
+        lambda: cluster.change(2, weight=7),
+        lambda: cluster.change(2, NODE_DRAINING),
+        lambda: cluster.change(2, NODE_UP),
+        lambda: cluster.change(2, NODE_REMOVED, force=True),
+        lambda: cluster.register("n9", incarnation=9),
+    ]
+    for number, change in enumerate(changes, cluster.epoch + 1):
         change()
         assert cluster.epoch == number
         assert cluster.reopened().epoch == number
+
+
+def test_draining_a_node_that_is_down_counts_an_epoch_although_the_same_nodes_hold_or_held_the_groups() -> None:
+    cluster = Cluster(nodes=1)
+    cluster.set_state(1, NODE_DOWN)
+    epoch = cluster.epoch
+    cluster.change(1, NODE_DRAINING)
+    assert (cluster.group(0).nodes, cluster.group(0).former, cluster.epoch) == ((), (1,), epoch + 1)
 
 
 def test_what_is_already_so_counts_no_epoch() -> None:

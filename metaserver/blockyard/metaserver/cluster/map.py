@@ -102,7 +102,7 @@ class MapKeeper:
             n: after for n, (before, after) in enumerate(zip(view.groups, table, strict=True)) if after != before
         }
         shown = any(n not in view.nodes or node.shown != view.nodes[n].shown for n, node in mine.items()) or any(
-            group.holders != view.groups[n].holders for n, group in changed.items()
+            group.shown != view.groups[n].shown for n, group in changed.items()
         )
         for number, group in changed.items():
             self.rows.groups.put(number, group)

@@ -147,6 +147,11 @@ class Group:
         """Everybody who may have its blocks, as far as the map knows."""
         return self.nodes + self.former
 
+    @property
+    def shown(self) -> tuple[object, ...]:
+        """What of it the map shows."""
+        return self.nodes, self.former
+
     def message(self) -> PlacementGroupRecord:
         return PlacementGroupRecord(nodes=self.nodes, former_nodes=self.former)
 
@@ -165,7 +170,8 @@ class Group:
 
     def without(self, removed: Set[int]) -> "Group":
         """Return the group with no trace of former holders that are gone for good."""
-        return replace(self, former=tuple(node for node in self.former if node not in removed))
+        former = tuple(node for node in self.former if node not in removed)
+        return replace(self, former=former, complete=self.complete if former else ())
 
     def encode(self) -> bytes:
         head = _GROUP_HEAD.pack(self.changed, len(self.complete))
