@@ -22,6 +22,7 @@ MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 
 Text = Annotated[str, Meta(min_length=1)]
+FounderText = Annotated[str, Meta(pattern=r"^[0-9]+@(\[[0-9A-Fa-f:.]+\]|[^\[\]:/\s]+):[0-9]{1,5}(/witness)?$")]
 HostPort = Annotated[str, Meta(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\[\]:/\s]+):[0-9]{1,5}$")]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Percent = Annotated[int, Meta(ge=0, le=100)]
@@ -142,7 +143,9 @@ class Metaserver(Section, frozen=True, kw_only=True):
 
     member: Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]  # member id, never used again after its disk was lost
     role: Literal["data", "witness"] = "data"
+    group: tuple[FounderText, ...]  # the group's first members: ID@HOST:PORT, and /witness after one of them
     data_dir: Text
+    read_only_below_bytes: Bytes = 512 * MIB  # free bytes below which the group takes only deletes
     session_term_ms: Milliseconds = 30_000
     oplog_keep_days: Annotated[int, Meta(ge=0, le=36_500)] = 90
     oplog_limit_bytes: Bytes = 10 * GIB

@@ -6,8 +6,10 @@ travel while the disk works; everything that arrives meanwhile goes into the nex
 """
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from functools import wraps
+from typing import Any, Protocol, TypeVar, cast
 
 import structlog
 from blockyard.metaserver import raft
@@ -17,6 +19,9 @@ from blockyard.metaserver.raft import BaseRecord, Entry, HardState, LogIndex, Me
 from blockyard.proto.call import Deferred
 from google.protobuf.message import Message
 
+EXIT_FAILED = 70
+"""Exit status of a process that met a failing disk or a broken invariant (EX_SOFTWARE)."""
+Work = TypeVar("Work", bound=Callable[..., Any])
 _log = structlog.get_logger(__name__)
 
 
@@ -50,6 +55,26 @@ class Outgoing(Protocol):
         """Send a message, or lose it."""
 
 
+def fatal(work: Work) -> Work:
+    """Wrap work on the core: any error in it is a broken disk or a broken invariant, and ends the process."""
+
+    @wraps(work)
+    def guarded(self: "Driver", *arguments: Any) -> Any:
+        try:
+            return work(self, *arguments)
+        except Exception as error:
+            self.on_failure(error)
+            raise
+
+    return cast(Work, guarded)
+
+
+def die(error: BaseException) -> None:
+    """End the process at once, saying why."""
+    _log.critical("stopped_by_failure", error=str(error), exc_info=error)
+    os._exit(EXIT_FAILED)
+
+
 class Driver:
     """Drives one core."""
 
@@ -61,10 +86,12 @@ class Driver:
         outgoing: Outgoing,
         send_snapshot: Callable[[raft.SendSnapshot], None],
         tick_s: float,
+        on_failure: Callable[[BaseException], None] = die,
     ) -> None:
         self.core = core
         self.proposals = Proposals()
         self.reads = Reads()
+        self.on_failure = on_failure
         self.on_role_change: list[Callable[[Role], None]] = []
         self._log_store = log
         self._applier = applier
@@ -94,6 +121,7 @@ class Driver:
         self._schedule_turn()
         return deferred
 
+    @fatal
     def step(self, messages: Sequence[raft.Message]) -> None:
         """Take messages of other members."""
         for message in messages:
@@ -122,6 +150,7 @@ class Driver:
         self.proposals.lose()
         self.reads.lose()
 
+    @fatal
     def _tick(self) -> None:
         self._ticker = self._loop.call_later(self._tick_s, self._tick)
         self.core.tick()
@@ -134,6 +163,7 @@ class Driver:
             self._turn_scheduled = True
             self._loop.call_soon(self._turn)
 
+    @fatal
     def _turn(self) -> None:
         self._turn_scheduled = False
         self.reads.ask(self.core)
@@ -158,6 +188,7 @@ class Driver:
             self._apply(ready)
         self._notice_role()
 
+    @fatal
     def _write(self) -> None:
         """Write what the leader's appends, which have left by now, carry to the others."""
         ready, self._writing = self._writing, None

@@ -34,13 +34,18 @@ class Peers:
         envelope: StepRequest,
         receive: Callable[[Sequence[raft.Message]], None],
         unreachable: Callable[[MemberId], None],
+        learned: Callable[[], None],
     ) -> None:
-        """`envelope` carries who this member is; `receive` steps answers, `unreachable` is told of broken links."""
+        """`envelope` carries who this member is; `receive` steps answers, `unreachable` is told of broken links.
+
+        `learned` is told when the address book has changed.
+        """
         self.book: dict[MemberId, GroupMember] = {}
         self._me = me
         self._envelope = envelope
         self._receive = receive
         self._unreachable = unreachable
+        self._learned = learned
         self._links: dict[MemberId, Link] = {}
 
     def learn(self, members: Sequence[GroupMember]) -> bool:
@@ -52,6 +57,10 @@ class Peers:
                 self.book[MemberId(member.id)] = member
                 self._drop(MemberId(member.id))
                 changed = True
+        if changed:
+            self._learned()
+            for link in self._links.values():
+                link.introduce()
         return changed
 
     def address(self, member: MemberId) -> str | None:
@@ -130,6 +139,10 @@ class Link:
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
+
+    def introduce(self) -> None:
+        """Send the address book with the next messages."""
+        self._introduced = False
 
     def _flush(self) -> None:
         self._scheduled = False

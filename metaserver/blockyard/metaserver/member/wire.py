@@ -22,6 +22,11 @@ _MEMBER_TO_WIRE = {
 _MEMBER_FROM_WIRE = {wire: kind for kind, wire in _MEMBER_TO_WIRE.items()}
 
 
+def kind_to_wire(kind: MemberKind) -> pb.MemberKind:
+    """Return what a member is, as protobuf."""
+    return _MEMBER_TO_WIRE[kind]
+
+
 def membership_to_wire(membership: Membership) -> pb.Membership:
     """Return a membership's ids and kinds; addresses travel apart, in the address book."""
     members = [pb.GroupMember(id=member.id, kind=_MEMBER_TO_WIRE[member.kind]) for member in membership.members]

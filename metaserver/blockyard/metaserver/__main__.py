@@ -1,0 +1,103 @@
+"""`python -m blockyard.metaserver`: make a data directory, or serve from it.
+
+format --config FILE            make the directory of one of a new group's first members
+join --config FILE              make the directory of a member that an existing group is going to add
+restore --config FILE BACKUP    make the directory of a new group's only member from a backup
+serve --config FILE             serve
+"""
+
+import argparse
+import os
+import secrets
+import shutil
+import sys
+from pathlib import Path
+
+import uvloop
+from blockyard.metaserver.member import settings as derived
+from blockyard.metaserver.member.process import serve
+from blockyard.metaserver.raft import DurableState, InvalidMembership
+from blockyard.metaserver.storage import backup
+from blockyard.metaserver.storage.directory import DataDirectory
+from blockyard.metaserver.storage.failures import CorruptStorage, DirectoryRefused, StorageFailed
+from blockyard.metaserver.storage.identity import Identity
+from blockyard.proto import logs
+from blockyard.proto.ids import INCARNATION, MEMBER, ClusterId
+from blockyard.proto.settings import MetaserverSettings, SettingsError, load
+
+EXIT_CONFIG = 78
+EXIT_FAILED = 70
+
+
+def main() -> None:
+    """Run what the command line says; what is wrong is told in lines that say what to do."""
+    arguments = _arguments()
+    try:
+        settings = load(MetaserverSettings, arguments.config, os.environ)
+        if not settings.cluster.id:
+            raise SettingsError("cluster.id: a metadata member is told its cluster's id, 'c' and 32 hexadecimal digits")
+        if arguments.action == "serve":
+            _serve(settings)
+        else:
+            _make(settings, arguments)
+    except (SettingsError, DirectoryRefused, InvalidMembership, ValueError) as error:
+        sys.exit(_say(error, EXIT_CONFIG))
+    except (CorruptStorage, StorageFailed, OSError) as error:
+        sys.exit(_say(error, EXIT_FAILED))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="blockyard-metaserver", description="A metadata server of Blockyard.")
+    actions = parser.add_subparsers(dest="action", required=True)
+    for name, text in (
+        ("format", "make the data directory of one of a new group's first members"),
+        ("join", "make the data directory of a member that a group is going to add"),
+        ("restore", "make the data directory of a new group's only member from a backup"),
+        ("serve", "serve"),
+    ):
+        action = actions.add_parser(name, help=text)
+        action.add_argument("--config", type=Path, required=True, help="settings, TOML")
+        if name == "restore":
+            action.add_argument("backup", type=Path)
+    return parser.parse_args()
+
+
+def _serve(settings: MetaserverSettings) -> None:
+    logs.configure("metaserver", level=settings.logs.level, form=settings.logs.format,
+                   ids={"member": settings.metaserver.member})  # fmt: skip
+    uvloop.run(serve(settings))
+
+
+def _make(settings: MetaserverSettings, arguments: argparse.Namespace) -> None:
+    path = Path(settings.metaserver.data_dir)
+    identity = Identity(
+        ClusterId(settings.cluster.id),
+        MEMBER.check(settings.metaserver.member),
+        INCARNATION.check(secrets.randbits(63) + 1),
+    )
+    with_state = settings.metaserver.role != "witness"
+    if arguments.action == "restore":
+        _restore(path, identity, arguments.backup, settings)
+        return
+    first = arguments.action == "format"
+    durable = DurableState.bootstrap(derived.founding_membership(settings)) if first else DurableState.joining()
+    DataDirectory.create(path, identity, durable, with_state=with_state)
+
+
+def _restore(path: Path, identity: Identity, source: Path, settings: MetaserverSettings) -> None:
+    staging = path.with_name(path.name + ".restoring")
+    checkpoint, _ = backup.restore(source, staging)
+    try:
+        durable = backup.restored_state(checkpoint.base, derived.founding_membership(settings))
+        DataDirectory.create_from(path, identity, durable, checkpoint)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _say(error: BaseException, status: int) -> int:
+    sys.stderr.write(f"blockyard-metaserver: {error}\n")
+    return status
+
+
+if __name__ == "__main__":
+    main()
