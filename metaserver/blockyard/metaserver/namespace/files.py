@@ -24,6 +24,7 @@ from blockyard.proto.errors import (
     Exists,
     InvalidArgument,
     IsDirectory,
+    NoSuchOffset,
     NotPermitted,
     PermissionDenied,
     TooManyOpenFiles,
@@ -159,7 +160,9 @@ def open_inode(state: State, who: Caller, inode: Attributes, flags: int, right_t
         raise NotPermitted(f"inode {inode.inode} is append-only")
     if flags & os.O_NOATIME and not is_owner(inode, who):
         raise NotPermitted(f"user {who.uid} does not own inode {inode.inode}")
-    if flags & os.O_TRUNC and inode.type == FILE_TYPE_REGULAR:
+    if inode.type not in (FILE_TYPE_REGULAR, FILE_TYPE_DIRECTORY):
+        raise NoSuchOffset(f"inode {inode.inode} is a fifo, socket or device: it opens at the client, not here")
+    if flags & os.O_TRUNC:
         inode = _truncated(state, who, inode)
     return EntryReply(attributes=inode, handle=_new_handle(state, inode.inode, flags))
 

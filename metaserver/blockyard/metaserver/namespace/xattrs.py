@@ -45,6 +45,7 @@ USER: Final = b"user."
 TRUSTED: Final = b"trusted."
 SECURITY: Final = b"security."
 NAMESPACES: Final = (USER, TRUSTED, SECURITY)
+NAMESPACES_OF_ROOT: Final = (TRUSTED, SECURITY)
 
 _SUMMARY: Final = Struct("<III")  # count, bytes of names and values, bytes of names with their ends
 
@@ -57,6 +58,7 @@ def set_xattr(state: "State", who: Caller, request: SetXattrRequest) -> Empty:
     if len(value) > VALUE_BYTES_MAX:
         raise ArgumentTooLong(f"attribute {name!r}: {len(value)} bytes; the limit is {VALUE_BYTES_MAX}")
     _require_write(inode, who, name)
+    check_namespace(name)
     key = keys.xattr(inode.inode, name)
     old = state.tx.get(key)
     if old is not None and request.create:
@@ -78,6 +80,7 @@ def remove_xattr(state: "State", who: Caller, request: RemoveXattrRequest) -> Em
     name = request.name
     check_name(name)
     _require_write(inode, who, name)
+    check_namespace(name)
     key = keys.xattr(inode.inode, name)
     old = state.tx.get(key)
     if old is None:
@@ -98,7 +101,9 @@ def get_xattr(state: "State", who: Caller, request: GetXattrRequest) -> GetXattr
     if name.startswith(USER):
         if inode.type not in (FILE_TYPE_REGULAR, FILE_TYPE_DIRECTORY):
             raise NoSuchAttribute("only files and directories have attributes of the namespace `user.`")
+    if not name.startswith(NAMESPACES_OF_ROOT):
         require(inode, who, READ)
+    check_namespace(name)
     value = state.tx.get(keys.xattr(inode.inode, name))
     if value is None:
         raise NoSuchAttribute(f"inode {inode.inode} has no attribute {name!r}")
@@ -130,13 +135,19 @@ def remove_all(state: "State", number: int) -> None:
 
 
 def check_name(name: bytes) -> None:
-    """Raise unless it is a name in a namespace that is kept."""
+    """Raise unless it may be the name of an attribute."""
     if not 1 <= len(name) <= NAME_BYTES_MAX:
         raise BufferTooSmall(f"the name of an attribute has 1 to {NAME_BYTES_MAX} bytes, not {len(name)}")
+    if b"\0" in name:
+        raise InvalidArgument(f"the name {name!r} holds a NUL")
+
+
+def check_namespace(name: bytes) -> None:
+    """Raise unless the name is in a namespace that is kept. Rights come first, as in the kernel."""
     if not name.startswith(NAMESPACES):
         raise NotSupported(f"attribute {name!r}: the namespaces are user, trusted and security")
-    if name in NAMESPACES or b"\0" in name:
-        raise InvalidArgument(f"attribute {name!r} has no proper name after its namespace")
+    if name in NAMESPACES:
+        raise InvalidArgument(f"attribute {name!r} has no name after its namespace")
 
 
 def summary_of(state: "State", number: int) -> tuple[int, int, int]:
@@ -151,14 +162,15 @@ def summary_of(state: "State", number: int) -> tuple[int, int, int]:
 def _require_write(inode: Attributes, who: Caller, name: bytes) -> None:
     if inode.flags & FROZEN:
         raise NotPermitted(f"inode {inode.inode} is immutable or append-only")
-    if not name.startswith(USER):
+    if name.startswith(NAMESPACES_OF_ROOT):
         if who.uid != 0:
             raise NotPermitted(f"attribute {name!r} is for root to change")
         return
-    if inode.type not in (FILE_TYPE_REGULAR, FILE_TYPE_DIRECTORY):
-        raise NotPermitted("only files and directories have attributes of the namespace `user.`")
-    if inode.type == FILE_TYPE_DIRECTORY and inode.mode & STICKY and not is_owner(inode, who):
-        raise NotPermitted(f"directory {inode.inode} is sticky, and user {who.uid} does not own it")
+    if name.startswith(USER):
+        if inode.type not in (FILE_TYPE_REGULAR, FILE_TYPE_DIRECTORY):
+            raise NotPermitted("only files and directories have attributes of the namespace `user.`")
+        if inode.type == FILE_TYPE_DIRECTORY and inode.mode & STICKY and not is_owner(inode, who):
+            raise NotPermitted(f"directory {inode.inode} is sticky, and user {who.uid} does not own it")
     require(inode, who, WRITE)
 
 
