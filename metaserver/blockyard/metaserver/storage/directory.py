@@ -39,6 +39,7 @@ class DataDirectory:
         member: MemberId,
         *,
         with_state: bool,
+        segment_size_bytes: int = log_store.SEGMENT_SIZE_BYTES,
         log_cache_bytes: int = log_store.CACHE_BYTES,
         state_cache_bytes: int = rocks.CACHE_BYTES,
     ) -> None:
@@ -52,7 +53,7 @@ class DataDirectory:
             found = Identity.read(path)
             found.check(path, cluster, member)
             _demand_pieces(path, [LOG, STATE] if with_state else [LOG])
-            self.log = LogStore(path / LOG, cache_bytes=log_cache_bytes)
+            self.log = LogStore(path / LOG, segment_size_bytes=segment_size_bytes, cache_bytes=log_cache_bytes)
             self.states = StateDirectory(path / STATE, state_cache_bytes) if with_state else None
             self._state = self.states.open(self.log.base) if self.states else None
             self.checkpoints = Checkpoints(path / CHECKPOINTS) if with_state else None
@@ -63,7 +64,13 @@ class DataDirectory:
 
     @staticmethod
     def create(
-        path: Path, identity: Identity, durable: DurableState, *, with_state: bool, state_from: Checkpoint | None = None
+        path: Path,
+        identity: Identity,
+        durable: DurableState,
+        *,
+        with_state: bool,
+        state_from: Checkpoint | None = None,
+        segment_size_bytes: int = log_store.SEGMENT_SIZE_BYTES,
     ) -> None:
         """Make a data directory in `path`, which is missing or empty; `state_from` becomes its state.
 
@@ -78,7 +85,7 @@ class DataDirectory:
                     f"{path} is not empty (it holds {', '.join(content[:5])}). "
                     "Give an empty directory, or empty this one if nothing in it is needed."
                 )
-            LogStore.create(path / LOG, durable.hard_state, durable.base)
+            LogStore.create(path / LOG, durable.hard_state, durable.base, segment_size_bytes=segment_size_bytes)
             if with_state:
                 StateDirectory.create(path / STATE, durable.applied, state_from)
             identity.write(path)

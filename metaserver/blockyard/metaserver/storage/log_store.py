@@ -61,6 +61,7 @@ class LogStore:
         """Make a new log in the new directory `path`, durable. Raises FileExistsError and OSError."""
         path.mkdir()
         directory = SegmentDirectory(path, segment_size_bytes)
+        directory.prepare_spare()
         data, _ = record.encode(1, 1, (), hard_state, base, resets=True)
         segment = directory.create(1, len(data))
         segment.write(data, 0)
