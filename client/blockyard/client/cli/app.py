@@ -9,6 +9,7 @@ from typing import Annotated, Any, cast
 
 import grpc
 import typer
+from blockyard.client.cli import meta, oplog
 from blockyard.client.cli.output import console, say_error, show_json
 from blockyard.proto.errors import BlockyardError
 from blockyard.proto.lane import Channel
@@ -39,6 +40,10 @@ def options(
     """Options that every command has."""
     if debug:
         os.environ["BLOCKYARD_DEBUG"] = "1"
+
+
+app.add_typer(meta.app, name="meta")
+app.command()(oplog.oplog)
 
 
 @app.command()
