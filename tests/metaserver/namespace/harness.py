@@ -39,7 +39,9 @@ class World:
         """Apply one entry through its bytes, as a follower does."""
         self.index += 1
         self.now += TICK_NS
-        data = encode(self.now, self.clock_ms, [(method, request.SerializeToString(), ()) for method, request in commands])
+        data = encode(
+            self.now, self.clock_ms, [(method, request.SerializeToString(), ()) for method, request in commands]
+        )
         self.entries.append(data)
         entry = self.machine.catalogue.decode(data)
         applied = self.machine.apply(self.index, entry.time_ns, entry.session_clock_ms, entry.commands)

@@ -160,6 +160,14 @@ class Kernel:
     def removexattr(self, path: str, name: bytes) -> None:
         os.removexattr(path, name, follow_symlinks=False)
 
+    def times(self) -> dict[str, tuple[int, int, int]]:
+        """Return inode, mtime and ctime of every path."""
+        found: dict[str, tuple[int, int, int]] = {}
+        for path in self.tree():
+            status = os.lstat(path)
+            found[path] = status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+        return found
+
     def tree(self) -> dict[str, Status]:
         """Return the status of every path, as root sees it."""
         found: dict[str, Status] = {}
@@ -189,6 +197,7 @@ class Machine:
         self.blocks: dict[int, bytes] = {}
         self.protected_symlinks = bool(_sysctl("protected_symlinks"))
         self.protected_regular = _sysctl("protected_regular")
+        self.protected_fifos = _sysctl("protected_fifos")
         self.who = Caller()
 
     def call(self, who: Caller, name: str, *arguments: Any) -> int:
@@ -238,9 +247,9 @@ class Machine:
     def may_follow(self, parent: int, link: pb.Attributes) -> None:
         """fs.protected_symlinks."""
         folder = self.world.attributes(parent)
-        if self.protected_symlinks and self.who.uid != link.uid and folder.mode & 0o1002 == 0o1002:
-            if folder.uid != link.uid:
-                raise from_errno(errno.EACCES)
+        open_and_sticky = folder.mode & 0o1002 == 0o1002
+        if self.protected_symlinks and open_and_sticky and link.uid not in (self.who.uid, folder.uid):
+            raise from_errno(errno.EACCES)
 
     # --- calls
 
@@ -339,9 +348,10 @@ class Machine:
         return parent, last
 
     def may_create_in_sticky(self, parent: int, found: pb.Attributes) -> None:
-        """fs.protected_regular and fs.protected_fifos."""
+        """fs.protected_regular, fs.protected_fifos, and the same for devices and sockets whatever the settings."""
         folder = self.world.attributes(parent)
-        if found.type not in (pb.FILE_TYPE_REGULAR, pb.FILE_TYPE_FIFO) or not self.protected_regular:
+        unprotected = {pb.FILE_TYPE_REGULAR: not self.protected_regular, pb.FILE_TYPE_FIFO: not self.protected_fifos}
+        if unprotected.get(found.type, found.type in (pb.FILE_TYPE_DIRECTORY, pb.FILE_TYPE_SYMLINK)):
             return
         open_to = 0o1002 if folder.mode & 0o002 or self.protected_regular < 2 else 0o1020
         if folder.mode & open_to == open_to and found.uid not in (folder.uid, self.who.uid):
@@ -416,6 +426,21 @@ class Machine:
             part = block[piece.block_offset : piece.block_offset + piece.length]
             data[piece.position : piece.position + piece.length] = part
         return bytes(data)
+
+    def times(self) -> dict[str, tuple[int, int, int]]:
+        """Return inode, mtime and ctime of every path."""
+        found: dict[str, tuple[int, int, int]] = {}
+        for path in self.tree():
+            inode = self.world.attributes(self.number_of(path))
+            found[path] = inode.inode, inode.mtime_ns, inode.ctime_ns
+        return found
+
+    def number_of(self, path: str) -> int:
+        """Return the inode of a path without symlinks on its way."""
+        here = ROOT
+        for name in path.split("/")[1:]:
+            here = self.client.lookup(here, name.encode()).inode
+        return here
 
     def tree(self) -> dict[str, Status]:
         """Return the status of every path, as root sees it."""

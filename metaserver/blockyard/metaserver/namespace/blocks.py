@@ -50,10 +50,10 @@ class References:
             return
         tx = self._tx
         for block, (change, whole) in self.changes.items():
-            if change == 0:
-                continue
             key = keys.block(block)
             row = tx.get(key)
+            if change == 0 and row is not None:
+                continue
             count = 0
             if row is not None:
                 count, known = _ROW.unpack(row)
@@ -66,9 +66,10 @@ class References:
                 raise AssertionError(f"block {block:#x} has {count} references")
             if count:
                 tx.put(key, _ROW.pack(count, whole))
-            else:
+                continue
+            if row is not None:
                 tx.delete(key)
-                tx.put(keys.reclaim(block), b"")
+            tx.put(keys.reclaim(block), b"")  # also when it came and went within this command
         self.changes.clear()
 
     def forget(self) -> None:

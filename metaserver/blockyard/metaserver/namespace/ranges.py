@@ -88,15 +88,12 @@ def allocate(state: State, who: Caller, request: AllocateRequest) -> EntryReply:
     inode = writable(state, who, request.inode, request.handle)
     if inode.flags & APPEND_ONLY and mode not in (ALLOCATE_RESERVE, ALLOCATE_KEEP_SIZE):
         raise NotPermitted(f"inode {inode.inode} is append-only")
-    grows = mode not in _KEEPS_SIZE and end > inode.size
-    if mode not in _ZEROES and not grows:
-        return EntryReply(attributes=inode)
     record = state.touch(inode.inode)
     record.mtime_ns = state.now
     record.mode = mode_without_privileges(inode, who)
     if mode in _ZEROES:
         content.clear(state, record, start, min(end, inode.size))
-    if grows:
+    if mode not in _KEEPS_SIZE and end > inode.size:
         content.resize(state, record, end)
     return EntryReply(attributes=record)
 
