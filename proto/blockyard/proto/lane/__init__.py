@@ -13,7 +13,8 @@ Three shapes of one protocol:
 - `ThreadServer`, a thread per connection: for calls that move payload. System calls release the GIL.
 
 Where to look: `frame` is the format and its checks (pure), `handshake` the first frame, `methods` how generated code is
-found, `window` how streams are paced, `payload` how bytes reach buffers, `blocking` a socket that speaks frames.
+found, `window` how streams are paced, `payload` how bytes reach buffers, `blocking` a socket that speaks frames,
+`sockets` what the kernel is told.
 """
 
 from blockyard.proto.lane.aio_channel import AioChannel

@@ -6,9 +6,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from blockyard.proto import errors
 from blockyard.proto.call import Deferred
 from blockyard.proto.lane import frame, payload
+from blockyard.proto.lane.frame import Frame, FrameError
 from blockyard.proto.lane.methods import Method
 from blockyard.proto.lane.window import ReceiveWindow, SendWindow
 from google.protobuf.message import DecodeError
@@ -16,6 +18,8 @@ from google.protobuf.message import DecodeError
 if TYPE_CHECKING:
     from blockyard.proto.lane.aio_connection import Connection
     from typing_extensions import Buffer
+
+_log = structlog.get_logger(__name__)
 
 
 class AioCall:
@@ -105,7 +109,10 @@ class AioCall:
         if self._callbacks:
             callbacks, self._callbacks = self._callbacks, None
             for callback in callbacks:
-                callback()
+                try:
+                    callback()
+                except Exception:  # noqa: BLE001 - a servicer's; the others run all the same
+                    _log.exception("done_callback_failed", method=self.method.name)
 
 
 def parse(method: Method, data: bytes) -> Any:
@@ -121,21 +128,24 @@ class RequestStream:
 
     def __init__(self, call: AioCall, size: int) -> None:
         self._call = call
-        self._queue: deque[tuple[bytes, bytes] | None] = deque()
+        self._queue: deque[Frame] = deque()
+        self._ended = False
         self._window = ReceiveWindow(size)
         self._waiter: asyncio.Future[None] | None = None
 
-    def put(self, data: bytes, raw: bytes) -> None:
-        """A message came; raises MalformedRequest when it came without credit."""
-        self._window.arrived()
-        self._push((data, raw))
-
-    def end(self) -> None:
-        """No more messages come."""
-        self._push(None)
-
-    def _push(self, item: tuple[bytes, bytes] | None) -> None:
-        self._queue.append(item)
+    def put(self, item: Frame) -> None:
+        """A MESSAGE or END came; raises FrameError when it came without credit, or after the END."""
+        if self._ended:
+            raise FrameError("protocol", "a request after the last", item.call)
+        if item.kind == frame.END:
+            self._ended = True
+        else:
+            try:
+                self._window.arrived()
+            except FrameError as error:
+                error.call = item.call
+                raise
+            self._queue.append(item)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -144,16 +154,15 @@ class RequestStream:
 
     async def __anext__(self) -> Any:
         while not self._queue:
+            if self._ended:
+                raise StopAsyncIteration
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         item = self._queue.popleft()
-        if item is None:
-            self._queue.append(None)
-            raise StopAsyncIteration
         grant = self._window.taken()
         if grant:
             self._call.connection.queue(frame.encode(frame.WINDOW, self._call.id, value=grant))
-        return self._call.message(*item)
+        return self._call.message(item.message, item.payload)
 
 
 class StreamCredit:

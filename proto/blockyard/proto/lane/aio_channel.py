@@ -2,19 +2,21 @@
 
 import asyncio
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 from blockyard.proto import errors
-from blockyard.proto.call import Payload
+from blockyard.proto.call import FileRange, Payload
 from blockyard.proto.lane.aio_client import ClientConnection
 from blockyard.proto.lane.aio_stream import AioStream
 from blockyard.proto.lane.frame import Limits
 from blockyard.proto.lane.methods import method_id
-from blockyard.proto.lane.payload import Into
+from blockyard.proto.lane.payload import Into, read_all
 
 DEFAULT_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5.0
+_ATTEMPTS = 3
 
 
 class AioChannel:
@@ -40,6 +42,7 @@ class AioChannel:
         self._connect_timeout_s = connect_timeout_s
         self._connection: ClientConnection | None = None
         self._connecting: asyncio.Task[ClientConnection] | None = None
+        self._connections: weakref.WeakSet[ClientConnection] = weakref.WeakSet()
         self._closed = False
 
     # ------------------------------------------------------------------------------------------ what stubs ask for
@@ -51,12 +54,16 @@ class AioChannel:
         identifier = method_id(method)
 
         def call(
-            request: Any, timeout: float | None = None, payload: Payload = b"", into: Into | None = None, **_: Any
+            request: Any,
+            timeout: float | None = None,
+            payload: Payload | None = None,
+            into: Into | None = None,
+            **_: Any,
         ) -> asyncio.Future[Any]:
             message = request_serializer(request)
             timeout_s = self.timeout_s if timeout is None else timeout
             connection = self._connection
-            if connection is not None and connection.usable:
+            if connection is not None and connection.usable and not isinstance(payload, FileRange):
                 return connection.call(identifier, message, payload, timeout_s, response_deserializer, into)
             later = self._call_later(identifier, message, payload, timeout_s, response_deserializer, into)
             return asyncio.get_running_loop().create_task(later)
@@ -69,7 +76,9 @@ class AioChannel:
         """Return a callable that starts a method with a stream of answers."""
 
         def call(request: Any, timeout: float | None = None, into: Into | None = None, **_: Any) -> AioStream:
-            return AioStream(self, method, request_serializer, response_deserializer, request, None, timeout, into)
+            return AioStream(
+                self, method, request_serializer, response_deserializer, request, None, timeout, into, True
+            )
 
         return call
 
@@ -79,7 +88,9 @@ class AioChannel:
         """Return a callable for a method that takes a stream and answers once."""
 
         def call(requests: Any, timeout: float | None = None, **_: Any) -> asyncio.Future[Any]:
-            stream = AioStream(self, method, request_serializer, response_deserializer, None, requests, timeout, None)
+            stream = AioStream(
+                self, method, request_serializer, response_deserializer, None, requests, timeout, None, False
+            )
             return asyncio.get_running_loop().create_task(stream.reply())
 
         return call
@@ -90,7 +101,9 @@ class AioChannel:
         """Return a callable for a method with streams both ways."""
 
         def call(requests: Any, timeout: float | None = None, into: Into | None = None, **_: Any) -> AioStream:
-            return AioStream(self, method, request_serializer, response_deserializer, None, requests, timeout, into)
+            return AioStream(
+                self, method, request_serializer, response_deserializer, None, requests, timeout, into, True
+            )
 
         return call
 
@@ -101,8 +114,8 @@ class AioChannel:
         self._closed = True
         if self._connecting is not None:
             self._connecting.cancel()
-        if self._connection is not None:
-            self._connection.lose("the channel was closed")
+        for connection in list(self._connections):
+            connection.lose("the channel was closed")
         await asyncio.sleep(0)
 
     async def __aenter__(self) -> "AioChannel":
@@ -113,18 +126,27 @@ class AioChannel:
 
     async def connection(self) -> ClientConnection:
         """Return the connection, made when there is none; raises Unavailable when that fails."""
-        while self._connection is None or not self._connection.usable:
+        for _ in range(_ATTEMPTS):
+            if self._connection is not None and self._connection.usable:
+                return self._connection
             if self._closed:
-                raise errors.Unavailable(f"the channel to {self.address} was closed", self.address)
+                break
             if self._connecting is None:
                 self._connecting = asyncio.get_running_loop().create_task(self._connect())
-            await asyncio.shield(self._connecting)
-        return self._connection
+                self._connecting.add_done_callback(lambda task: None if task.cancelled() else task.exception())
+            attempt = self._connecting
+            await asyncio.wait((attempt,))
+            if not attempt.cancelled():
+                attempt.result()
+        why = "the channel was closed" if self._closed else "it sends its callers away as soon as they come"
+        raise errors.Unavailable(f"no connection to {self.address}: {why}", self.address)
 
     async def _connect(self) -> ClientConnection:
+        connection: ClientConnection | None = None
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 connection = await self._open()
+                self._connections.add(connection)
                 await connection.ready
         except (OSError, ValueError, TimeoutError) as error:
             if isinstance(error, errors.BlockyardError) and not isinstance(error, errors.ConnectionLost):
@@ -132,6 +154,8 @@ class AioChannel:
             raise errors.Unavailable(f"{self.address} does not answer: {error}", self.address) from error
         finally:
             self._connecting = None
+            if connection is not None and not connection.usable:
+                connection.lose("there was no agreement")
         self._connection = connection
         return connection
 
@@ -149,9 +173,17 @@ class AioChannel:
         return ClientConnection(self.address, self.limits, self.keepalive_s)
 
     async def _call_later(
-        self, identifier: int, message: bytes, raw: Payload, timeout_s: float, deserialize: Any, into: Into | None
+        self,
+        identifier: int,
+        message: bytes,
+        raw: Payload | None,
+        timeout_s: float,
+        deserialize: Any,
+        into: Into | None,
     ) -> Any:
         started = time.monotonic()
+        if isinstance(raw, FileRange):
+            raw = await asyncio.to_thread(read_all, raw)
         connection = await self.within(timeout_s)
         left = max(0.001, timeout_s - (time.monotonic() - started))
         return await connection.call(identifier, message, raw, left, deserialize, into)

@@ -7,14 +7,16 @@ once per turn of the loop. No task is made for a call whose servicer answers wit
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from blockyard.proto import errors
-from blockyard.proto.call import Deferred, FileRange, Reply
-from blockyard.proto.lane import frame, handshake, payload
-from blockyard.proto.lane.aio_call import AioCall, RequestStream, StreamCredit
+from blockyard.proto.call import Deferred, Reply
+from blockyard.proto.lane import aio_answers, frame, handshake, payload, sockets
+from blockyard.proto.lane.aio_call import AioCall, RequestStream
+from blockyard.proto.lane.aio_output import Output
 from blockyard.proto.lane.frame import Frame, FrameDecoder, FrameError
 from blockyard.proto.lane.handshake import Agreement
 from blockyard.proto.metrics import OK
@@ -23,11 +25,16 @@ from google.protobuf.message import Message
 if TYPE_CHECKING:
     from blockyard.proto.lane.aio_server import AioServer
 
+HELLO_TIMEOUT_S = 10.0
 _log = structlog.get_logger(__name__)
 
 
 class Connection(asyncio.Protocol):
-    """One client's connection."""
+    """One client's connection.
+
+    Invariant: while the caller takes no answers none of its frames is acted on, so what waits for it is bounded; after
+    `close` none is either.
+    """
 
     def __init__(self, server: "AioServer") -> None:
         self.server = server
@@ -36,12 +43,10 @@ class Connection(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
         self._decoder = FrameDecoder(server.limits)
         self._agreement: Agreement | None = None
-        self._out: list[bytes] = []
-        self._flush_at_end = False
-        self._flush_scheduled = False
+        self._unread: deque[Frame] = deque()
+        self._halted = False
+        self._opened_at = time.monotonic()
         self._stalled_since: float | None = None
-        self._writable = asyncio.Event()
-        self._writable.set()
         self._methods = server.methods
         self._metrics = server.metrics
         self._max_calls = server.limits.max_calls
@@ -52,40 +57,62 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         name = transport.get_extra_info("peername")
         self.peer = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "unix"
+        sockets.tune(transport.get_extra_info("socket"), self.server.stall_s)
+        self.output = Output(self._transport, self._metrics)
+        self.queue = self.output.queue
         self.server.connections.add(self)
         self._metrics.opened()
-        self._transport.write(handshake.hello(self.server.limits))
+        self.queue(handshake.hello(self.server.limits))
         if self.server.closing:
             self.go_away()
+            self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.server.connections.discard(self)
         self._metrics.closed()
-        self._writable.set()
+        self._halted = True
+        self.output.ended()
         for call in list(self.calls.values()):
             self._end(call, "ConnectionLost")
+        self.server.left(self)
 
     def pause_writing(self) -> None:
-        self._writable.clear()
+        self._halted = True
+        self.output.pause()
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        self._writable.set()
-        self._transport.resume_reading()
+        self.output.writable.set()
+        self.loop.call_soon(self._resume)
+
+    def _resume(self) -> None:
+        if self.output.closed_at is None and self.output.writable.is_set():
+            self._halted = False
+            unread, self._unread = self._unread, deque()
+            self._act_on(unread)
+            if not self._halted:
+                self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        self._flush_at_end = True
-        decoder = self._decoder
         self._metrics.received_bytes += len(data)
+        self._act_on(self._decoder.feed(data))
+
+    def _act_on(self, items: Iterable[Frame]) -> None:
+        self.output.hold()
         self._stalled_since = None
-        for item in decoder.feed(data):
-            self._receive(item)
-        if decoder.error is not None:
-            self._refuse(decoder.error)
-        elif decoder.unfinished:
+        arrived = iter(items)
+        if not self._halted:
+            for item in arrived:
+                self._receive(item)
+                if self._halted:
+                    break
+        if self._halted:
+            if self.output.closed_at is None:
+                self._unread.extend(arrived)
+        elif self._decoder.error is not None:
+            self._refuse(self._decoder.error)
+        elif self._decoder.unfinished:
             self._stalled_since = time.monotonic()
-        self._flush_at_end = False
-        self._flush()
+        self.output.release()
 
     # ------------------------------------------------------------------------------------------ frames that arrive
 
@@ -117,8 +144,8 @@ class Connection(asyncio.Protocol):
             self._metrics.refused("unknown_method")
             self._fail(call_id, errors.UnknownMethod(f"no method with the lane id {identifier:#x} here"))
             return
-        if call_id in self.calls:
-            self._refuse(FrameError("call", f"call {call_id} is under way already", call_id))
+        if call_id in self.calls or call_id == 0:
+            self._refuse(FrameError("call", f"call {call_id} is under way already, or no number of a call", call_id))
             return
         call = AioCall(self, call_id, method, deadline_ms)
         if len(self.calls) >= self._max_calls or self.server.closing:
@@ -130,16 +157,14 @@ class Connection(asyncio.Protocol):
                 result = method.behaviour(call.requests, call)
             else:
                 result = method.behaviour(call.message(message, raw), call)
+            if not isinstance(result, Message) or method.response_streaming:
+                assert self._agreement is not None
+                aio_answers.begin(self, call, result, self._agreement.peer.stream_window)
+                return
         except Exception as error:  # noqa: BLE001 - a servicer's boundary: whatever it raised becomes the call's error
             self._settle_error(call, self._read(call, error))
             return
-        if isinstance(result, Message) and not method.response_streaming:
-            self._settle(call, result)
-        elif isinstance(result, Deferred):
-            self.calls[call_id] = call
-            result.then(call.answered)
-        else:
-            self._continue(call, result)
+        self._settle(call, result)
 
     def _no_room(self) -> errors.BlockyardError:
         if self.server.closing:
@@ -147,69 +172,38 @@ class Connection(asyncio.Protocol):
         return errors.Overloaded(f"{self._max_calls} calls are under way on this connection", retry_after_ms=10)
 
     def _for_call(self, item: Frame) -> None:
-        call = self.calls.get(item.call)
-        if call is None:
-            return  # its answer and this frame crossed
-        if item.kind == frame.CANCEL:
+        kind, call = item.kind, self.calls.get(item.call)
+        if call is None and kind not in (frame.HELLO, frame.REPLY, frame.ERROR):  # its answer and this frame crossed
+            return
+        if call is not None and kind == frame.CANCEL:
             self._end(call, "Cancelled")
-        elif item.kind == frame.WINDOW and call.window is not None:
+        elif call is not None and kind == frame.WINDOW and call.window is not None:
             call.window.grant(item.value)
-        elif item.kind == frame.MESSAGE and call.requests is not None:
-            self._put(call, item)
-        elif item.kind == frame.END and call.requests is not None:
-            call.requests.end()
+        elif call is not None and kind in (frame.MESSAGE, frame.END) and call.requests is not None:
+            try:
+                call.requests.put(item)
+            except FrameError as error:
+                self._refuse(error)
         else:
-            self._refuse(FrameError("protocol", f"kind {item.kind} has no place in {call.method.name}", item.call))
-
-    def _put(self, call: AioCall, item: Frame) -> None:
-        assert call.requests is not None
-        try:
-            call.requests.put(item.message, item.payload)
-        except errors.BlockyardError as error:
-            self._settle_error(call, error)
+            name = "a connection" if call is None else call.method.name
+            self._refuse(FrameError("protocol", f"kind {kind} has no place in {name}", item.call))
 
     def _refuse(self, error: FrameError) -> None:
         """Answer bytes that are no acceptable frame, and close: where the next frame begins is unknown."""
         self._metrics.refused(error.reason)
         _log.info("lane_frame_refused", peer=self.peer, reason=error.reason, found=str(error))
-        kind = errors.TooLarge if error.reason.endswith("_length") else errors.MalformedRequest
-        detail = errors.to_detail(kind(str(error))).SerializeToString()
+        detail = errors.to_detail(handshake.refusal(error)).SerializeToString()
         self.queue(frame.encode(frame.ERROR if error.call else frame.GOAWAY, error.call, detail))
         self.close()
 
     # ------------------------------------------------------------------------------------------ calls that take time
 
-    def _continue(self, call: AioCall, result: Any) -> None:
-        if call.method.response_streaming:
-            assert self._agreement is not None
-            call.window = StreamCredit(self._agreement.peer.stream_window)
-            call.task = self.loop.create_task(self._pump(call, result))
-        elif isinstance(result, asyncio.Future):
-            call.task = result
-        elif isinstance(result, Reply):
-            call.task = self.loop.create_task(self._ready(result))
-        else:
-            call.task = self.loop.create_task(result)
-        self.calls[call.id] = call
-        call.task.add_done_callback(lambda task: self._done(call, task))
-
-    async def _ready(self, result: Reply) -> Reply:
-        if isinstance(result.payload, FileRange):
-            return Reply(result.message, await asyncio.to_thread(payload.read_all, result.payload))
-        return result
-
-    async def _pump(self, call: AioCall, result: Any) -> None:
-        assert call.window is not None
-        async for item in _iterate(result):
-            reply = await self._ready(item) if isinstance(item, Reply) else item
-            await call.window.spend()
-            await self._writable.wait()
-            self._send(call, frame.MESSAGE, reply)
-
-    def _done(self, call: AioCall, task: asyncio.Future[Any]) -> None:
+    def done(self, call: AioCall, task: asyncio.Future[Any]) -> None:
+        """A call's task has ended."""
         if call.over:
-            return
-        if task.cancelled():
+            if not task.cancelled():
+                task.exception()  # nobody waits for it any more
+        elif task.cancelled():
             self._settle_error(call, errors.Cancelled(f"{call.method.name} was given up by the server"))
         elif (error := task.exception()) is not None:
             self._settle_error(call, self._read(call, error))
@@ -217,7 +211,7 @@ class Connection(asyncio.Protocol):
             self.queue(frame.encode(frame.END, call.id))
             self._end(call, OK)
         else:
-            self._settle(call, task.result())
+            self._answer(call, task.result())
 
     def answered(self, call: AioCall, answer: Deferred) -> None:
         """What a servicer deferred is there."""
@@ -226,7 +220,13 @@ class Connection(asyncio.Protocol):
         if answer.error is not None:
             self._settle_error(call, self._read(call, answer.error))
         else:
-            self._settle(call, answer.result)
+            self._answer(call, answer.result)
+
+    def _answer(self, call: AioCall, result: Any) -> None:
+        if aio_answers.is_ready(result):
+            self._settle(call, result)
+        else:
+            aio_answers.begin(self, call, result, 0)
 
     def _read(self, call: AioCall, error: BaseException) -> errors.BlockyardError:
         known = errors.from_exception(error)
@@ -238,13 +238,14 @@ class Connection(asyncio.Protocol):
 
     def _settle(self, call: AioCall, result: Any) -> None:
         try:
-            self._send(call, frame.REPLY, result)
-        except errors.BlockyardError as error:
-            self._settle_error(call, error)
+            self.send(call, frame.REPLY, result)
+        except Exception as error:  # noqa: BLE001 - a servicer's boundary: what it returned may be no reply at all
+            self._settle_error(call, self._read(call, error))
             return
         self._end(call, OK)
 
-    def _send(self, call: AioCall, kind: int, result: Any) -> None:
+    def send(self, call: AioCall, kind: int, result: Any) -> None:
+        """Send one answer; raises TooLarge when the caller would refuse it."""
         assert self._agreement is not None
         message, raw = (
             (result.message, payload.read_all(result.payload)) if isinstance(result, Reply) else (result, b"")
@@ -266,30 +267,24 @@ class Connection(asyncio.Protocol):
         self.calls.pop(call.id, None)
         call.finish(outcome)
 
-    def queue(self, data: bytes) -> None:
-        """Send `data` with everything else that leaves in this turn of the loop."""
-        self._out.append(data)
-        if not self._flush_at_end and not self._flush_scheduled:
-            self._flush_scheduled = True
-            self.loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flush_scheduled = False
-        if self._out:
-            out, self._out = self._out, []
-            data = out[0] if len(out) == 1 else b"".join(out)
-            self._metrics.sent_bytes += len(data)
-            self._transport.write(data)
-
     # ------------------------------------------------------------------------------------------ time and the end
 
     def sweep(self, now: float) -> None:
         """End calls whose deadline has passed, and the connection when its peer has stalled."""
-        if self._stalled_since is not None and now - self._stalled_since > self.server.stall_s:
-            self._refuse(FrameError("stalled", f"no progress within a frame for {self.server.stall_s:g} s"))
+        stall_s = self.server.stall_s
+        if self.output.closed_at is not None:
+            if now - self.output.closed_at > stall_s:
+                self.abort()  # the last words were not taken
             return
         for call in [call for call in self.calls.values() if call.deadline_at is not None and now >= call.deadline_at]:
             self._settle_error(call, errors.DeadlineExceeded(f"{call.method.name} did not end before its deadline"))
+        if self.output.is_stalled(now, stall_s):
+            self._metrics.refused("stalled")
+            self.abort()
+        elif self._agreement is None and now - self._opened_at > min(HELLO_TIMEOUT_S, stall_s):
+            self._refuse(FrameError("handshake", "no HELLO came"))
+        elif self._stalled_since is not None and not self._halted and now - self._stalled_since > stall_s:
+            self._refuse(FrameError("stalled", f"no progress within a frame for {stall_s:g} s"))
 
     def go_away(self) -> None:
         """Ask the client to take its next calls elsewhere."""
@@ -298,15 +293,11 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Send what is queued and close."""
-        self._flush()
-        self._transport.close()
+        self._halted = True
+        self._unread.clear()
+        self.output.close()
 
-
-async def _iterate(result: Any) -> AsyncIterator[Any]:
-    """Iterate over what a streaming servicer returned, async or not."""
-    if hasattr(result, "__aiter__"):
-        async for item in result:
-            yield item
-    else:
-        for item in result:
-            yield item
+    def abort(self) -> None:
+        """Close at once."""
+        self._halted = True
+        self.output.abort()

@@ -1,6 +1,7 @@
 """The lane's server on an event loop."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import Any
 from blockyard.proto.lane.aio_connection import Connection
 from blockyard.proto.lane.frame import Limits
 from blockyard.proto.lane.methods import MethodTable
+from blockyard.proto.lane.sockets import STALL_S
 from blockyard.proto.metrics import TransportMetrics
 
 SWEEP_S = 0.05
 """How often deadlines and stalled connections are looked at: a deadline is kept to this precision."""
-STALL_S = 30.0
-"""A peer that stops in the middle of a frame, or takes no answers, for this long is cut off."""
+LAST_WORDS_S = 0.5
+"""How long a server that stops waits for answers to be taken."""
 
 
 class AioServer:
@@ -32,6 +34,7 @@ class AioServer:
         self._listeners: list[asyncio.AbstractServer] = []
         self._unix_paths: list[Path] = []
         self._sweeper: asyncio.Task[None] | None = None
+        self._empty: asyncio.Event | None = None
 
     def add_generic_rpc_handlers(self, handlers: Any) -> None:
         """Part of the interface that generated code calls."""
@@ -62,13 +65,32 @@ class AioServer:
             path.unlink(missing_ok=True)
         for connection in list(self.connections):
             connection.go_away()
+        await asyncio.sleep(0)
         ends = [call.ended() for connection in self.connections for call in connection.calls.values()]
         if ends:
             await asyncio.wait(ends, timeout=grace_s)
         for connection in list(self.connections):
             connection.close()
+        await self._gone()
+        for connection in list(self.connections):
+            connection.abort()
+        await self._gone()
         if self._sweeper is not None:
             self._sweeper.cancel()
+            self._sweeper = None
+
+    def left(self, connection: Connection) -> None:
+        """A connection is gone."""
+        self.connections.discard(connection)
+        if not self.connections and self._empty is not None:
+            self._empty.set()
+
+    async def _gone(self) -> None:
+        """Wait, a moment at most, until what was closed has gone and what was cancelled has noticed."""
+        if self.connections:
+            self._empty = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), LAST_WORDS_S)
         await asyncio.sleep(0)
 
     def _connection(self) -> Connection:

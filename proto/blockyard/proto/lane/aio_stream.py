@@ -3,16 +3,17 @@
 import asyncio
 import contextlib
 import time
+import weakref
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from blockyard.proto import errors
 from blockyard.proto.lane import frame, handshake
+from blockyard.proto.lane.aio_answers import BURST
 from blockyard.proto.lane.aio_call import StreamCredit
 from blockyard.proto.lane.aio_client import ClientConnection, PendingCall, read_message
-from blockyard.proto.lane.frame import Frame
-from blockyard.proto.lane.handshake import Agreement
+from blockyard.proto.lane.frame import Frame, FrameError
 from blockyard.proto.lane.methods import method_id
 from blockyard.proto.lane.payload import Into
 from blockyard.proto.lane.window import ReceiveWindow
@@ -20,9 +21,14 @@ from blockyard.proto.lane.window import ReceiveWindow
 if TYPE_CHECKING:
     from blockyard.proto.lane.aio_channel import AioChannel
 
+Requests = AsyncIterable[Any] | Iterable[Any]
+
 
 class AioStream:
-    """A call with streams. Iterate over it for its answers; `cancel` it, or close the iteration, to leave early."""
+    """A call with streams. It begins when its first answer is awaited. Iterate over it; `cancel` it to leave early.
+
+    Only its user holds it: the connection and the sender refer to it weakly, so dropping it gives the call up.
+    """
 
     def __init__(
         self,
@@ -31,10 +37,12 @@ class AioStream:
         serialize: Callable[[Any], bytes],
         deserialize: Callable[[bytes], Any],
         request: Any,
-        requests: AsyncIterable[Any] | Iterable[Any] | None,
+        requests: Requests | None,
         timeout: float | None,
         into: Into | None,
+        is_answered_by_many: bool,
     ) -> None:
+        self.is_answered_by_many = is_answered_by_many
         self._channel = channel
         self._method = method
         self._serialize = serialize
@@ -71,6 +79,7 @@ class AioStream:
             self._sender.cancel()
         if self._connection is not None:
             self._connection.give_up(self._call)
+        self._wake()
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
@@ -80,6 +89,8 @@ class AioStream:
             raise StopAsyncIteration
         await self._started()
         while not self._queue:
+            if self._over:
+                raise StopAsyncIteration
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
@@ -96,22 +107,20 @@ class AioStream:
         return self._take(item)
 
     def __del__(self) -> None:
-        if not self._over:
+        if not getattr(self, "_over", True):
             with contextlib.suppress(RuntimeError):  # the loop may be gone already
                 self.cancel()
 
     def arrived(self, item: Frame) -> None:
-        """A frame of this call came."""
+        """A frame of this call came; raises FrameError when it may not come."""
         if item.kind == frame.WINDOW:
             assert self._credit is not None
             self._credit.grant(item.value)
             return
+        if not self.is_answered_by_many:
+            raise FrameError("protocol", f"frame kind {item.kind} where a single reply is due", item.call)
         if item.kind == frame.MESSAGE:
-            try:
-                self._window.arrived()
-            except errors.BlockyardError as error:
-                self.failed(error)
-                return
+            self._window.arrived()
         self._queue.append(item)
         self._wake()
 
@@ -119,6 +128,8 @@ class AioStream:
         """The call ended badly; answers that came before are still given out."""
         self._queue.append(error)
         self._wake()
+        if not self._future.done():
+            self._future.set_exception(error)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -131,7 +142,7 @@ class AioStream:
             self._connection.queue(frame.encode(frame.WINDOW, self._call, value=grant))
         try:
             return read_message(self._deserialize, item, self._into)
-        except errors.BlockyardError:
+        except Exception:
             self.cancel()
             raise
 
@@ -141,35 +152,46 @@ class AioStream:
         deadline_at = time.monotonic() + self._timeout_s
         connection = await self._channel.within(self._timeout_s)
         message = b"" if self._requests is not None else self._serialize(self._request)
-        call = PendingCall(deadline_at, self._deserialize, self._future, self._into, self)
+        call = PendingCall(deadline_at, self._deserialize, self._future, self._into, weakref.ref(self))
         assert connection.agreement is not None
-        self._credit = StreamCredit(connection.agreement.peer.stream_window)
-        self._call = connection.start(method_id(self._method), message, b"", call)
+        credit = self._credit = StreamCredit(connection.agreement.peer.stream_window)
+        self._call = connection.start(method_id(self._method), message, None, call)
         self._connection = connection
         if self._requests is not None:
-            self._sender = asyncio.get_running_loop().create_task(self._send_all(connection))
-
-    async def _send_all(self, connection: ClientConnection) -> None:
-        assert self._requests is not None
-        assert self._credit is not None
-        try:
-            async for request in _iterate(self._requests):
-                message = self._serialize(request)
-                handshake.check_outgoing(cast(Agreement, connection.agreement).peer, len(message), 0)
-                await self._credit.spend()
-                await connection.writable.wait()
-                connection.queue(frame.encode(frame.MESSAGE, self._call, message))
-        except Exception as error:  # noqa: BLE001 - the caller's iterator raised; whoever awaits the answer is told
-            known = errors.from_exception(error)
-            connection.give_up(self._call)
-            self.failed(known)
-            if not self._future.done():
-                self._future.set_exception(known)
-            return
-        connection.queue(frame.encode(frame.END, self._call))
+            sending = _send_all(connection, self._call, credit, self._requests, self._serialize, weakref.ref(self))
+            self._sender = asyncio.get_running_loop().create_task(sending)
 
 
-async def _iterate(requests: AsyncIterable[Any] | Iterable[Any]) -> AsyncIterator[Any]:
+async def _send_all(
+    connection: ClientConnection,
+    call: int,
+    credit: StreamCredit,
+    requests: Requests,
+    serialize: Callable[[Any], bytes],
+    stream: "weakref.ref[AioStream]",
+) -> None:
+    assert connection.agreement is not None
+    sent = 0
+    try:
+        async for request in _iterate(requests):
+            message = serialize(request)
+            handshake.check_outgoing(connection.agreement.peer, len(message), 0)
+            await credit.spend()
+            await connection.writable.wait()
+            connection.queue(frame.encode(frame.MESSAGE, call, message))
+            sent += 1
+            if sent % BURST == 0:
+                await asyncio.sleep(0)
+    except Exception as error:  # noqa: BLE001 - the caller's iterator raised; whoever awaits the answer is told
+        connection.give_up(call)
+        waiting = stream()
+        if waiting is not None:
+            waiting.failed(errors.from_exception(error))
+        return
+    connection.queue(frame.encode(frame.END, call))
+
+
+async def _iterate(requests: Requests) -> AsyncIterator[Any]:
     if isinstance(requests, AsyncIterable):
         async for request in requests:
             yield request

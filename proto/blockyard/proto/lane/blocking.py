@@ -3,75 +3,52 @@
 Waiting is bounded by the kernel's own socket time-outs, so that a call costs no extra system call for its deadline.
 """
 
+import os
 import socket
 import struct
+import threading
 import time
-from pathlib import Path
 
 from blockyard.proto import errors
 from blockyard.proto.call import Payload, payload_length
-from blockyard.proto.common_pb2 import ErrorDetail
 from blockyard.proto.lane import frame, handshake, payload
 from blockyard.proto.lane.frame import HEADER_BYTES, Frame, FrameError, Header, Limits
 from blockyard.proto.lane.handshake import Agreement
 from blockyard.proto.lane.payload import CHUNK_BYTES, CheckedBuffer, Sink
-from google.protobuf.message import DecodeError
+from blockyard.proto.lane.sockets import STALL_S, sever
 
 TICK_S = 1.0
 """Longest time that a receive blocks before deadlines and the peer's life are looked at again."""
-STALL_S = 30.0
-"""A peer that stops in the middle of a frame, or takes nothing, for this long is given up."""
 _BUFFER_BYTES = 64 << 10
 _SKIP_BYTES = 1 << 20
+_GROWTH_BYTES = 1 << 20
 
 
 class Idle(Exception):
     """Nothing arrived within the time allowed, and no frame has begun."""
 
 
-def connect(address: str, timeout_s: float) -> socket.socket:
-    """Connect to `host:port` or `unix:/path`; raises Unavailable, saying why, when nothing answers in time."""
-    try:
-        if address.startswith("unix:"):
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            sock.settimeout(timeout_s)
-            sock.connect(address.removeprefix("unix:"))
-        else:
-            host, _, port = address.rpartition(":")
-            sock = socket.create_connection((host.strip("[]"), int(port)), timeout_s)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALL_S * 1000))
-    except (OSError, ValueError) as error:
-        raise errors.Unavailable(f"{address} does not answer: {error}", address) from error
-    sock.settimeout(None)
-    return sock
-
-
-def listen(address: str, backlog: int = 1024) -> socket.socket:
-    """Listen on `host:port` (port 0: the system chooses) or `unix:/path` (a left-over socket there is replaced)."""
-    if address.startswith("unix:"):
-        path = Path(address.removeprefix("unix:"))
-        path.unlink(missing_ok=True)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.bind(str(path))
-        sock.listen(backlog)
-        return sock
-    host, _, port = address.rpartition(":")
-    return socket.create_server((host.strip("[]"), int(port)), backlog=backlog, reuse_port=False)
-
-
 class BlockingConnection:
-    """One connection. One thread may receive while another sends."""
+    """One connection. One thread may receive while others send.
+
+    Invariant: nothing is received after a frame that was not received whole, and nothing is sent after a frame that was
+    not sent whole.
+    """
 
     def __init__(self, sock: socket.socket, limits: Limits, stall_s: float = STALL_S) -> None:
         self.sock = sock
         self.limits = limits
         self.heard_at = time.monotonic()
         self.agreement: Agreement | None = None
-        self.busy = False
-        """Whether a call is under way: its server looks at this when it shuts down."""
+        self.serving = 0
+        """The call under way, 0 for none: its server looks at this."""
+        self.broken: Exception | None = None
+        """Why no more can be received."""
         self._stall_s = stall_s
+        self._sending = threading.Lock()
+        self._send_timeout_s = stall_s
+        self._process = os.getpid()
+        self._pinged_at = 0.0
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._start = 0
         self._end = 0
@@ -90,7 +67,7 @@ class BlockingConnection:
             raise errors.Unavailable(f"the peer said no HELLO within {timeout_s:g} s") from None
         message = self.receive_message(header)
         if header.kind == frame.GOAWAY:
-            raise error_in(message)
+            raise handshake.error_in(message)
         self.agreement = handshake.agree(header.kind, message)
 
     def next_call(self) -> int:
@@ -109,24 +86,68 @@ class BlockingConnection:
     ) -> None:
         """Send one frame.
 
-        Raises TooLarge before anything is sent when the peer would refuse it, OSError when the peer is gone.
+        Raises TooLarge before anything is sent when the peer would refuse it, OSError when the peer is gone. After any
+        other error the connection is severed: half of the frame may have left.
         """
         length = payload_length(raw) if raw is not None else 0
         if self.agreement is not None:
             handshake.check_outgoing(self.agreement.peer, len(message), length)
-        payload.send(self.sock, frame.encode(kind, call, message, length, method, value), raw)
+        head = frame.encode(kind, call, message, length, method, value)
+        if not (self._sending.acquire(False) or self._sending.acquire(True, self._send_timeout_s)):
+            raise ConnectionError(f"the peer took nothing for {self._send_timeout_s:g} s")
+        try:
+            payload.send(self.sock, head, raw)
+        except BaseException as error:
+            self.broken = ConnectionError(f"a frame was not sent whole: {error}")
+            sever(self.sock)
+            if isinstance(error, BlockingIOError) and not isinstance(error, errors.BlockyardError):
+                raise ConnectionError(f"the peer took nothing for {self._send_timeout_s:g} s") from None
+            raise
+        finally:
+            self._sending.release()
+
+    def send_if_free(self, kind: int, call: int) -> None:
+        """Send a bare frame without waiting, from any thread, unless another is being sent just now."""
+        if self._sending.acquire(False):
+            try:
+                if self.sock.send(frame.encode(kind, call), socket.MSG_DONTWAIT) < HEADER_BYTES:
+                    sever(self.sock)
+            except OSError:
+                pass  # the peer has gone, or takes nothing: who receives will notice
+            finally:
+                self._sending.release()
+
+    def look_for_life(self, keepalive_s: float) -> None:
+        """Nothing came for a while: ask the peer for a sign of life. Raises ConnectionError when it gave none."""
+        now = time.monotonic()
+        if self._pinged_at > self.heard_at:
+            if now - self._pinged_at > keepalive_s:
+                raise ConnectionError(f"the peer gave no sign of life for {now - self.heard_at:.1f} s")
+        elif now - self.heard_at > keepalive_s:
+            self._pinged_at = now
+            self.send(frame.PING, 0)
+
+    def send_within(self, seconds: float) -> None:
+        """Let every send from now on block for at most `seconds`, and never longer than a stalled peer is borne."""
+        seconds = min(seconds, self._stall_s)
+        if seconds != self._send_timeout_s:
+            self._send_timeout_s = seconds
+            self._set_timeout(socket.SO_SNDTIMEO, seconds)
 
     def receive_header(self, timeout_s: float) -> Header:
         """Return the next frame's header.
 
-        Raises Idle after `timeout_s` seconds without a byte, FrameError for bytes that are none, ConnectionError when
-        the peer has gone or has stalled within the header.
+        Raises Idle after `timeout_s` seconds without a byte, FrameError for bytes that are none or stop within a frame,
+        OSError when the peer has gone.
         """
         while self._end - self._start < HEADER_BYTES:
-            self._more(timeout_s if self._end == self._start else self._stall_s)
+            self._more(timeout_s)
         start = self._start
         self._start += HEADER_BYTES
-        return frame.decode_header(self._buffer, start, self.limits)
+        try:
+            return frame.decode_header(self._buffer, start, self.limits)
+        except FrameError as error:
+            raise self.out_of_step(error) from None
 
     def receive_message(self, header: Header) -> bytes:
         """Return the message of the frame whose header was received last."""
@@ -135,9 +156,7 @@ class BlockingConnection:
             start = self._start
             self._start += length
             return self._buffer[start : start + length].tobytes()
-        whole = bytearray(length)
-        self._fill(memoryview(whole))
-        return bytes(whole)
+        return bytes(self.gather(length))
 
     def receive_payload(self, length: int, sink: Sink | None) -> None:
         """Receive the payload of the frame whose message was received last; without a `sink` it is dropped.
@@ -150,7 +169,7 @@ class BlockingConnection:
             return
         try:
             view = payload.view_of(sink, length)
-        except errors.TooLarge:
+        except (errors.TooLarge, TypeError):
             self._skip(length)
             raise
         if isinstance(sink, CheckedBuffer):
@@ -158,56 +177,80 @@ class BlockingConnection:
         else:
             self._fill(view)
 
-    def receive_frame(self, timeout_s: float) -> Frame:
-        """Return the next frame whole; its payload is held in memory."""
-        header = self.receive_header(timeout_s)
+    def gather(self, length: int) -> bytearray:
+        """Return the next `length` bytes; memory is taken as they arrive, not as they were announced."""
+        whole, done = bytearray(min(length, _GROWTH_BYTES)), 0
+        while True:
+            self._fill(memoryview(whole)[done:])
+            done = len(whole)
+            if done == length:
+                return whole
+            whole += bytes(min(length - done, done))
+
+    def out_of_step(self, error: Exception) -> Exception:
+        """Nothing can be received any more, for the reason given, which is returned to be raised."""
+        self.broken = error
+        self._start = self._end = 0
+        return error
+
+    def receive_frame(self, header: Header) -> Frame:
+        """Return the frame whose header was received last, whole; its payload is held in memory."""
         message = self.receive_message(header)
-        raw = bytearray(header.payload_bytes)
-        if raw:
-            self._fill(memoryview(raw))
-        return Frame(header.kind, header.method, header.call, header.value, message, bytes(raw))
+        raw = bytes(self.gather(header.payload_bytes)) if header.payload_bytes else b""
+        return Frame(header.kind, header.method, header.call, header.value, message, raw)
+
+    def skip_frame(self, header: Header) -> None:
+        """Read and drop the frame whose header was received last."""
+        self._skip(header.message_bytes + header.payload_bytes)
 
     def pending(self) -> bool:
-        """Return whether bytes wait to be received."""
+        """Return whether bytes wait to be received; raises OSError when the peer has gone."""
         if self._end > self._start:
             return True
         try:
-            return bool(self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+            if self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+                return True
         except BlockingIOError:
             return False
+        raise ConnectionError("the peer closed the connection")
 
     def close(self) -> None:
         """Close; a thread that is receiving wakes with ConnectionError."""
-        try:
-            self.sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the peer was faster
-        self.sock.close()
+        if os.getpid() == self._process:  # a forked child's copy must not end its parent's conversation
+            sever(self.sock)
+        with self._sending:  # nobody sends to a descriptor that may be another's by now
+            self.sock.close()
 
     # ------------------------------------------------------------------------------------------ bytes
 
     def _more(self, timeout_s: float) -> None:
-        """Receive whatever is there, at least one byte, within `timeout_s` seconds."""
-        if self._start == self._end:
-            self._start = self._end = 0
-        elif self._start > 0:
-            rest = self._end - self._start
+        """Receive whatever is there, at least one byte; where no frame has begun, wait `timeout_s` for it."""
+        rest = self._end - self._start
+        if rest and self._start:
             self._buffer[:rest] = bytes(self._buffer[self._start : self._end])
-            self._start, self._end = 0, rest
-        self._end += self._receive(self._buffer[self._end :], timeout_s)
+        self._start, self._end = 0, rest
+        if rest:
+            self._end += self._receive(self._buffer[rest:], self._stall_s)
+        else:
+            self._end += self._receive(self._buffer, timeout_s, 0, True)
 
-    def _receive(self, view: memoryview, timeout_s: float, flags: int = 0) -> int:
+    def _receive(self, view: memoryview, timeout_s: float, flags: int = 0, between_frames: bool = False) -> int:
+        if self.broken is not None:
+            raise self.broken
         if timeout_s != self._receive_timeout_s:
             self._set_timeout(socket.SO_RCVTIMEO, timeout_s)
             self._receive_timeout_s = timeout_s
         try:
             count = self.sock.recv_into(view, 0, flags)
         except BlockingIOError:
-            if self._end == self._start and timeout_s < self._stall_s:
+            if between_frames:
                 raise Idle from None
-            raise ConnectionError(f"the peer made no progress within a frame for {timeout_s:g} s") from None
+            stalled = FrameError("stalled", f"no progress within a frame for {timeout_s:g} s")
+            raise self.out_of_step(stalled) from None
+        except OSError as error:
+            raise self.out_of_step(error) from None
         if count == 0:
-            raise ConnectionError("the peer closed the connection")
+            raise self.out_of_step(ConnectionError("the peer closed the connection"))
         self.heard_at = time.monotonic()
         return count
 
@@ -246,31 +289,3 @@ class BlockingConnection:
     def _set_timeout(self, option: int, seconds: float) -> None:
         micros = max(1, int(seconds * 1_000_000))
         self.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", micros // 1_000_000, micros % 1_000_000))
-
-
-def error_in(message: bytes) -> errors.BlockyardError:
-    """Return the error that an ERROR or GOAWAY frame carries."""
-    try:
-        return errors.from_detail(ErrorDetail.FromString(message))
-    except DecodeError:
-        return errors.MalformedReply("the peer sent an error that does not parse")
-
-
-def refusal(error: FrameError) -> errors.BlockyardError:
-    """Return what a peer is told about bytes that are no acceptable frame."""
-    kind = errors.TooLarge if error.reason.endswith("_length") else errors.MalformedRequest
-    return kind(str(error))
-
-
-def peer_name(sock: socket.socket) -> str:
-    """Return the other end's address, for logs."""
-    name = sock.getpeername()
-    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "unix"
-
-
-def sever(sock: socket.socket) -> None:
-    """Shut a socket down without closing its descriptor: whoever waits on it wakes."""
-    try:
-        sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # already down

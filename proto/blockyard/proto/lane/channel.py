@@ -4,13 +4,16 @@ Plain unary calls of all threads share one connection: the thread that waits fir
 reading on when its own answer has come. A call with a stream or with payload takes a connection of its own from a pool.
 """
 
+import os
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from blockyard.proto import errors
 from blockyard.proto.call import Payload
-from blockyard.proto.lane import blocking, frame
+from blockyard.proto.lane import frame, sockets
 from blockyard.proto.lane.blocking import BlockingConnection
 from blockyard.proto.lane.frame import Limits
 from blockyard.proto.lane.methods import carries_reply_payload, carries_request_payload, method_id
@@ -45,10 +48,11 @@ class Channel:
         self.limits = limits or Limits()
         self.keepalive_s = keepalive_s
         self._connect_timeout_s = connect_timeout_s
-        self._lock = threading.Lock()
+        self._closed = False
         self._shared: SharedConnection | None = None
         self._idle: list[BlockingConnection] = []
-        self._closed = False
+        self._forget_connections()
+        _channels.add(self)
 
     # ------------------------------------------------------------------------------------------ what stubs ask for
 
@@ -90,10 +94,10 @@ class Channel:
         opener = self._opener(method, request_serializer, response_deserializer)
 
         def call(requests: Iterator[Any], timeout: float | None = None, into: Into | None = None, **_: Any) -> Any:
-            stream = opener(timeout, into)
-            stream.start_stream()
-            stream.send_all(requests)
-            return stream.receive_reply()
+            with opener(timeout, into) as stream:
+                stream.start_stream()
+                stream.send_all(requests)
+                return stream.receive_reply()
 
         return call
 
@@ -141,23 +145,35 @@ class Channel:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def shared(self) -> SharedConnection:
-        """Return the connection that plain unary calls share, connecting where there is none."""
+    def shared(self, timeout_s: float) -> SharedConnection:
+        """Return the connection that plain unary calls share, connecting, within `timeout_s`, where there is none."""
         shared = self._shared
-        if shared is not None and shared.usable:
+        if shared is not None and shared.is_alive():
             return shared
-        with self._lock:
-            if self._shared is None or not self._shared.usable:
-                self._shared = SharedConnection(self._connect(), self.keepalive_s)
-            return self._shared
+        deadline = time.monotonic() + timeout_s
+        if not self._connecting.acquire(timeout=max(0.0, timeout_s)):
+            raise errors.Unavailable(f"{self.address} does not answer within {timeout_s:g} s", self.address)
+        try:
+            shared = self._shared
+            if shared is None or not shared.usable:
+                shared = SharedConnection(self._connect(deadline - time.monotonic()), self.keepalive_s)
+                with self._lock:
+                    if not self._closed:
+                        self._shared = shared
+                        return shared
+                shared.close()
+                raise self._was_closed()
+            return shared
+        finally:
+            self._connecting.release()
 
-    def borrow(self) -> BlockingConnection:
+    def borrow(self, timeout_s: float) -> BlockingConnection:
         """Return a connection that nobody else uses; give it back with `give_back`, or close it."""
         while True:
             with self._lock:
                 connection = self._idle.pop() if self._idle else None
             if connection is None:
-                return self._connect()
+                return self._connect(timeout_s)
             try:
                 if not connection.pending():
                     return connection
@@ -173,20 +189,29 @@ class Channel:
                 return
         connection.close()
 
-    def _connect(self) -> BlockingConnection:
+    def _connect(self, timeout_s: float) -> BlockingConnection:
         if self._closed:
-            raise errors.Unavailable(f"the channel to {self.address} was closed", self.address)
-        sock = blocking.connect(self.address, self._connect_timeout_s)
-        connection = BlockingConnection(sock, self.limits)
+            raise self._was_closed()
+        timeout_s = max(0.001, min(timeout_s, self._connect_timeout_s))
+        connection = BlockingConnection(sockets.connect(self.address, timeout_s), self.limits)
         try:
-            connection.shake_hands(self._connect_timeout_s)
-        except errors.BlockyardError:
-            connection.close()
-            raise
+            connection.shake_hands(timeout_s)
         except (OSError, frame.FrameError) as error:
             connection.close()
+            if isinstance(error, errors.BlockyardError):
+                raise
             raise errors.Unavailable(f"{self.address} is no lane server: {error}", self.address) from error
         return connection
+
+    def _was_closed(self) -> errors.BlockyardError:
+        return errors.Unavailable(f"the channel to {self.address} was closed", self.address)
+
+    def _forget_connections(self) -> None:
+        """Begin without connections. After a fork the child does so too: those it sees are its parent's."""
+        self._lock = threading.Lock()
+        self._connecting = threading.Lock()
+        self._shared = None
+        self._idle = []
 
     def _opener(
         self, method: str, serialize: Callable[[Any], bytes], deserialize: Callable[[bytes], Any]
@@ -226,11 +251,23 @@ class UnaryCall:
         channel = self._channel
         timeout_s = channel.timeout_s if timeout is None else timeout
         if self._plain:
-            answer = channel.shared().call(self._id, self._serialize(request), timeout_s)
+            data = self._serialize(request)
+            answer = channel.shared(timeout_s).call(self._id, data, timeout_s)
             try:
                 return self._deserialize(answer)
             except DecodeError as error:
                 raise errors.MalformedReply(f"{self._method}: the reply does not parse") from error
-        stream = Stream(channel, self._method, self._serialize, self._deserialize, timeout_s, into)
-        stream.start(request, payload)
-        return stream.receive_reply()
+        with Stream(channel, self._method, self._serialize, self._deserialize, timeout_s, into) as stream:
+            stream.start(request, payload)
+            return stream.receive_reply()
+
+
+_channels: "weakref.WeakSet[Channel]" = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for channel in list(_channels):
+        channel._forget_connections()
+
+
+os.register_at_fork(after_in_child=_forked)

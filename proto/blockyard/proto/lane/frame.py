@@ -15,7 +15,8 @@ says. One call goes
                      WINDOW  value = messages the other end may send in addition
 
 and between calls PING (answered by PONG), GOAWAY (no new calls, please; the message is an ErrorDetail) and first of all
-HELLO. Lengths are checked against the limits before anything is allocated.
+HELLO. Lengths are checked against the limits before anything is allocated. A HELLO is framed as version 1 for ever, so
+that processes of any age can agree.
 """
 
 import struct
@@ -99,6 +100,11 @@ class Frame(NamedTuple):
     value: int
     message: bytes
     payload: bytes
+
+    @property
+    def payload_bytes(self) -> int:
+        """Length of the payload in bytes."""
+        return len(self.payload)
 
 
 def encode(

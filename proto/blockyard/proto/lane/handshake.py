@@ -1,10 +1,11 @@
-"""The first frame in both directions: which version to speak, and what the other end accepts. Pure."""
+"""What the two ends tell each other beside calls: which version to speak, what they accept, what is wrong. Pure."""
 
 from dataclasses import dataclass
 
 from blockyard.proto import errors
+from blockyard.proto.common_pb2 import ErrorDetail
 from blockyard.proto.lane import frame
-from blockyard.proto.lane.frame import Limits
+from blockyard.proto.lane.frame import FrameError, Limits
 from blockyard.proto.lane_pb2 import LaneHello
 from google.protobuf.message import DecodeError
 
@@ -62,3 +63,17 @@ def check_outgoing(limits: Limits, message_bytes: int, payload_bytes: int) -> No
         raise errors.TooLarge(f"a message of {message_bytes:,} bytes; the peer accepts {limits.max_message_bytes:,}")
     if payload_bytes > limits.max_payload_bytes:
         raise errors.TooLarge(f"a payload of {payload_bytes:,} bytes; the peer accepts {limits.max_payload_bytes:,}")
+
+
+def error_in(message: bytes) -> errors.BlockyardError:
+    """Return the error that an ERROR or GOAWAY frame carries."""
+    try:
+        return errors.from_detail(ErrorDetail.FromString(message))
+    except DecodeError:
+        return errors.MalformedReply("the peer sent an error that does not parse")
+
+
+def refusal(error: FrameError) -> errors.BlockyardError:
+    """Return what a peer is told about bytes that are no acceptable frame."""
+    kind = errors.TooLarge if error.reason.endswith("_length") else errors.MalformedRequest
+    return kind(str(error))

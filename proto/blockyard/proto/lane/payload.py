@@ -53,9 +53,19 @@ def choose(into: Into, message: Any, length: int) -> Sink | None:
     return into(message, length) if callable(into) else into
 
 
+def land(message: Any, data: bytes) -> None:
+    """Put payload that nobody named a buffer for into the message's field `data`; raises MalformedReply without one."""
+    try:
+        message.data = data
+    except AttributeError:
+        raise errors.MalformedReply(f"payload came with a {type(message).__name__}, which has none") from None
+
+
 def view_of(sink: Sink, length: int) -> memoryview:
-    """Return the first `length` bytes of `sink`; raises TooLarge when it is shorter."""
+    """Return the first `length` bytes of `sink`; raises TooLarge when it is shorter, TypeError when it is read-only."""
     view = sink.view if isinstance(sink, CheckedBuffer) else memoryview(sink).cast("B")
+    if view.readonly:
+        raise TypeError("payload cannot be received into a read-only buffer")
     if view.nbytes < length:
         raise errors.TooLarge(f"a payload of {length:,} bytes for a buffer of {view.nbytes:,}")
     return view[:length]

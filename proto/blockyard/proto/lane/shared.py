@@ -2,14 +2,22 @@
 
 Whoever waits and finds nobody reading reads for everybody, until its own answer has come; then it wakes another waiter
 to read on. A single thread therefore makes a call without any hand-over, and no thread exists only to read.
+
+Invariant: while calls wait and nobody reads, at least one of their threads has been woken and has not yet looked.
 """
 
+import itertools
 import threading
 import time
 
 from blockyard.proto import errors
-from blockyard.proto.lane import blocking, frame
+from blockyard.proto.lane import frame, handshake
 from blockyard.proto.lane.blocking import TICK_S, BlockingConnection, Idle
+from blockyard.proto.lane.frame import FrameError
+from blockyard.proto.lane.sockets import STALL_S, sever
+
+QUIET_S = 0.05
+"""A connection that heard nothing for this long is looked at before a call is sent on it."""
 
 
 class _Waiting:
@@ -36,123 +44,139 @@ class SharedConnection:
         self.usable = True
         self._connection = connection
         self._keepalive_s = keepalive_s
+        self._tick_s = min(TICK_S, keepalive_s / 2)
         self._max_calls = connection.agreement.peer.max_calls
-        self._send_lock = threading.Lock()
         self._read_lock = threading.Lock()
         self._waiting: dict[int, _Waiting] = {}
-        self._last_call = 0
+        self._numbers = itertools.count(1)
+        connection.send_within(min(STALL_S, 2 * keepalive_s))
 
     def call(self, method: int, message: bytes, timeout_s: float) -> bytes:
         """Make one call and return the reply's bytes; raises BlockyardError, DeadlineExceeded after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
-        waiting = _Waiting()
-        call = self._send(method, message, timeout_s, waiting)
+        call, waiting = next(self._numbers), _Waiting()
+        if len(self._waiting) >= self._max_calls:
+            raise errors.Overloaded(f"{self._max_calls} calls are under way on this connection", retry_after_ms=10)
+        self._waiting[call] = waiting
         try:
-            while not waiting.over:
-                remaining = deadline - time.monotonic()
-                if remaining <= 0:
-                    self._give_up(call)
-                    raise errors.DeadlineExceeded(f"no answer within {timeout_s:g} s")
-                if self._read_lock.acquire(blocking=False):
-                    try:
-                        self._read_until(waiting, deadline)
-                    finally:
-                        self._read_lock.release()
-                        self._wake_one(waiting)
-                else:
-                    waiting.wake.acquire(timeout=remaining)
+            self._send(call, method, message, timeout_s)
+            self._await(waiting, deadline)
         finally:
             self._waiting.pop(call, None)
+            if self._waiting and not self._read_lock.locked():
+                self._wake_one()  # this thread has read until now, or was the one woken to read on
+            if not self.usable:
+                self._dispose()
+        if waiting.answer is not None:
+            return waiting.answer
         if waiting.error is not None:
             raise waiting.error
-        assert waiting.answer is not None
-        return waiting.answer
+        self._send_quietly(frame.CANCEL, call)
+        raise errors.DeadlineExceeded(f"no answer within {timeout_s:g} s")
+
+    def is_alive(self) -> bool:
+        """Take what has arrived while nobody waited, such as a farewell; return whether calls may be made."""
+        if self._waiting or time.monotonic() - self._connection.heard_at < QUIET_S:
+            return self.usable
+        if self.usable and self._read_lock.acquire(False):
+            try:
+                while self.usable and self._connection.pending():
+                    self._read_frame(self._tick_s)
+            except (OSError, FrameError, Idle) as error:
+                self._lose(str(error))
+            finally:
+                self._read_lock.release()
+                self._wake_one()
+            if not self.usable:
+                self._dispose()
+        return self.usable
 
     def close(self) -> None:
         """Close; calls under way fail with ConnectionLost."""
         self._lose("the channel was closed")
+        self._dispose()
 
-    def _send(self, method: int, message: bytes, timeout_s: float, waiting: _Waiting) -> int:
-        with self._send_lock:
-            if len(self._waiting) >= self._max_calls:
-                raise errors.Overloaded(f"{self._max_calls} calls are under way on this connection", retry_after_ms=10)
-            self._last_call += 1
-            call = self._last_call
-            self._waiting[call] = waiting
-            try:
-                value = max(1, min(int(timeout_s * 1000), frame.MAX_VALUE))
-                self._connection.send(frame.CALL, call, message, method=method, value=value)
-            except errors.BlockyardError:
-                self._waiting.pop(call, None)
-                raise
-            except OSError as error:
-                self._waiting.pop(call, None)
-                self._lose(str(error))
-                raise errors.ConnectionLost(f"the connection broke while the request was sent: {error}") from error
-        if not self.usable and not waiting.over:
-            self._waiting.pop(call, None)
-            raise errors.ConnectionLost("the connection was lost while the request was sent")
-        return call
+    def _send(self, call: int, method: int, message: bytes, timeout_s: float) -> None:
+        if not self.usable:
+            raise errors.Unavailable("the connection was lost before the request was sent")
+        value = max(1, min(int(timeout_s * 1000), frame.MAX_VALUE))
+        try:
+            self._connection.send(frame.CALL, call, message, method=method, value=value)
+        except errors.BlockyardError:
+            raise
+        except OSError as error:
+            self._lose(str(error))
+            raise errors.ConnectionLost(f"the connection broke while the request was sent: {error}") from error
+        except BaseException:
+            self._lose("a thread was interrupted while it sent")
+            raise
+
+    def _await(self, waiting: _Waiting, deadline: float) -> None:
+        """Return when `waiting` is over or its deadline has passed."""
+        while not waiting.over:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return
+            if self._read_lock.acquire(blocking=False):
+                try:
+                    self._read_until(waiting, deadline)
+                finally:
+                    self._read_lock.release()
+            else:
+                waiting.wake.acquire(timeout=remaining)
 
     def _read_until(self, waiting: _Waiting, deadline: float) -> None:
         """Read answers, for everybody, until `waiting` has its own or its deadline has passed."""
-        connection = self._connection
-        pinged_at = 0.0
-        while not waiting.over:
-            now = time.monotonic()
-            if now >= deadline:
-                return
-            try:
-                header = connection.receive_header(min(TICK_S, max(0.001, deadline - now)))
-                message = connection.receive_message(header)
-                if header.payload_bytes:
-                    connection.receive_payload(header.payload_bytes, None)
-            except Idle:
-                pinged_at = self._look_for_life(pinged_at)
-                continue
-            except (OSError, frame.FrameError) as error:
-                self._lose(str(error))
-                return
-            self._dispatch(header.kind, header.call, message)
+        try:
+            while not waiting.over:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    return
+                try:
+                    self._read_frame(min(self._tick_s, max(0.001, remaining)))
+                except Idle:
+                    self._connection.look_for_life(self._keepalive_s)
+        except (OSError, FrameError) as error:
+            self._lose(str(error))
+        except BaseException:
+            self._lose("the thread that read was interrupted")
+            raise
 
-    def _dispatch(self, kind: int, call: int, message: bytes) -> None:
+    def _read_frame(self, timeout_s: float) -> None:
+        connection = self._connection
+        header = connection.receive_header(timeout_s)
+        message = connection.receive_message(header)
+        kind = header.kind
         if kind == frame.REPLY or kind == frame.ERROR:
-            other = self._waiting.get(call)
-            if other is None:
+            if header.payload_bytes:
+                connection.receive_payload(header.payload_bytes, None)
+            waiting = self._waiting.get(header.call)
+            if waiting is None:
                 return  # its caller had given up
-            if kind == frame.REPLY:
-                other.answer = message
+            if kind == frame.ERROR:
+                waiting.error = handshake.error_in(message)
+            elif header.payload_bytes:
+                waiting.error = errors.MalformedReply("payload came with the reply of a method that has none")
             else:
-                other.error = blocking.error_in(message)
-            self._wake(other)
+                waiting.answer = message
+            self._wake(waiting)
         elif kind == frame.GOAWAY:
             self.usable = False
         elif kind == frame.PING:
             self._send_quietly(frame.PONG, 0)
-
-    def _look_for_life(self, pinged_at: float) -> float:
-        silent = time.monotonic() - self._connection.heard_at
-        if silent > 2 * self._keepalive_s:
-            self._lose(f"the peer was silent for {silent:.0f} s")
-        elif silent > self._keepalive_s and pinged_at < self._connection.heard_at:
-            self._send_quietly(frame.PING, 0)
-            return time.monotonic()
-        return pinged_at
-
-    def _give_up(self, call: int) -> None:
-        self._send_quietly(frame.CANCEL, call)
+        elif kind != frame.PONG:
+            raise connection.out_of_step(FrameError("protocol", f"frame kind {kind} among unary calls"))
 
     def _send_quietly(self, kind: int, call: int) -> None:
-        with self._send_lock:
-            try:
-                self._connection.send(kind, call)
-            except OSError as error:
-                self._lose(str(error))
+        try:
+            self._connection.send(kind, call)
+        except OSError as error:
+            self._lose(str(error))
 
-    def _wake_one(self, finished: _Waiting) -> None:
+    def _wake_one(self) -> None:
         """Somebody who still waits shall read on."""
         for other in list(self._waiting.values()):
-            if other is not finished and not other.over:
+            if not other.over:
                 self._wake(other)
                 return
 
@@ -165,8 +189,18 @@ class SharedConnection:
     def _lose(self, why: str) -> None:
         """The connection is no more: every call under way may have happened."""
         self.usable = False
-        blocking.sever(self._connection.sock)
+        self._connection.broken = self._connection.broken or ConnectionError(why)
+        sever(self._connection.sock)
         for other in list(self._waiting.values()):
             if not other.over:
                 other.error = errors.ConnectionLost(f"the connection was lost before the answer: {why}")
             self._wake(other)
+
+    def _dispose(self) -> None:
+        """Close the descriptor once nobody waits or reads: the last who leaves does."""
+        if not self._waiting and self._read_lock.acquire(False):
+            try:
+                if not self._waiting:
+                    self._connection.close()
+            finally:
+                self._read_lock.release()

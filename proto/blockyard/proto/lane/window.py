@@ -1,7 +1,6 @@
 """Paces a stream: how many messages may be sent, and when the receiver grants more. Pure."""
 
-from blockyard.proto import errors
-from blockyard.proto.lane.frame import MAX_VALUE
+from blockyard.proto.lane.frame import MAX_VALUE, FrameError
 
 
 class SendWindow:
@@ -33,9 +32,9 @@ class ReceiveWindow:
         self._taken = 0
 
     def arrived(self) -> None:
-        """One message came; raises MalformedRequest when the sender had no credit for it."""
+        """One message came; raises FrameError when the sender had no credit for it."""
         if self._allowed == 0:
-            raise errors.MalformedRequest(f"more than {self._size} stream messages without credit")
+            raise FrameError("credit", f"more than {self._size} stream messages without credit")
         self._allowed -= 1
 
     def taken(self) -> int:
