@@ -47,6 +47,7 @@ class Cluster:
         self.last_value = 0
         self.longest_wait = 0
         self.on_switch: Callable[[Member, int], None] | None = None  # a fault that waits for a snapshot
+        self.on_election: Callable[[Member], None] | None = None  # one that waits for a leader
         self.least_think_ticks = 0.0
         self.restart_delay_ticks = 0.0  # set by who injects faults
         for id in self.membership.ids:
@@ -125,6 +126,8 @@ class Cluster:
         core = member.core
         assert core is not None
         self.checker.became_leader(member.id, core.term, member.disk.holds)
+        if self.on_election is not None:
+            self.on_election(member)
 
     def witness_begins_at(self, witness: Member, base: BaseRecord) -> None:
         """Rule 3: what the witness drops, every data member has.

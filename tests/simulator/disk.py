@@ -91,8 +91,6 @@ class Disk:
 
     def term(self, index: LogIndex) -> Term:
         offset = index - self.base.index - 1
-        if offset == -1:
-            return self.base.term  # more than LogReader promises: core.compacted() asks it
         assert offset >= 0, f"term of entry {index} asked, the log begins after {self.base.index}"
         return self.entries_stored[offset].term
 

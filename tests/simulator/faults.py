@@ -28,9 +28,11 @@ LONG_RUN_CELLS: frozenset[Cell] = frozenset(
     + [(fault, "group", phase) for fault in GROUP_FAULTS for phase in PHASES]
 ) - frozenset(
     # What cannot be: nobody leads a group without a leader; leadership is moved by a leader, to a data member that
-    # does not have it; disks are lost and members replaced one at a time.
+    # does not have it; disks are lost and members replaced one at a time; who needs a snapshot lags or joins.
     [(fault, "leader", "leaderless") for fault in MEMBER_FAULTS]
     + [(Fault.CUT_AT_SNAPSHOT, role, phase) for role in ("leader", "witness") for phase in PHASES]
+    + [(Fault.CUT_AT_SNAPSHOT, "follower", "in step")]
+    + [(Fault.LEADERS_FALL, role, phase) for role in ("follower", "witness") for phase in PHASES]
     + [
         (Fault.TRANSFER, role, phase)
         for role in ROLES
@@ -51,6 +53,7 @@ class Nemesis:
         self.happened: Counter[Fault] = Counter()
         self.cells: Counter[Cell] = Counter()
         self.active = True
+        self.leaders_to_fall = 0
         cluster.restart_delay_ticks = cluster.plan.fault_duration_ticks
 
     def start(self) -> None:
@@ -144,13 +147,25 @@ class Nemesis:
         self.cluster.on_switch = None
         self._strike_within(duration, Fault.CUT_AT_SNAPSHOT, member)
 
+    def _leaders_fall(self, _: Member) -> bool:
+        self.leaders_to_fall = self.world.chance.randint(1, 4)
+        self.cluster.on_election = self._leader_elected
+        return False
+
+    def _leader_elected(self, leader: Member) -> None:
+        self.leaders_to_fall -= 1
+        if self.leaders_to_fall == 0:
+            self.cluster.on_election = None
+        reign = self.world.chance.choice([TICK, 4 * TICK, (self.cluster.plan.suspect_ticks + 4) * TICK])
+        self._strike_within(reign, Fault.LEADERS_FALL, leader)
+
     def _strike_within(self, duration: int, fault: Fault, member: Member) -> None:
         self.world.after(self.world.chance.randrange(duration + 1), self._strike, fault, member, member.epoch)
 
     def _strike(self, fault: Fault, member: Member, epoch: int) -> None:
         if self.active and member.epoch == epoch:
             cell = self._cell(fault, member)
-            if self._stop(member, power_lost=True, tear=True):
+            if self._stop(member, power_lost=True, tear=fault is Fault.TORN_WRITE):
                 self._count(cell, member)
 
     def _cut_power_of_all(self, _: Member) -> bool:
@@ -290,7 +305,7 @@ class Nemesis:
             network.quality, loss=0.0, spike=0.0, delay_max=min(network.quality.delay_max, TICK // 2)
         )
         network.mend_all()
-        self.cluster.on_switch = None
+        self.cluster.on_switch = self.cluster.on_election = None
         for member in list(self.cluster.members.values()):
             member.sync_factor, member.tick_period = 1, TICK
             member.fail_next_sync, member.on_write = False, None
@@ -327,4 +342,5 @@ _INJECTIONS: dict[Fault, Callable[[Nemesis, Member], bool]] = {
     Fault.TRANSFER: Nemesis._transfer,
     Fault.REPLACE: Nemesis._replace,
     Fault.CUT_AT_SNAPSHOT: Nemesis._cut_at_snapshot,
+    Fault.LEADERS_FALL: Nemesis._leaders_fall,
 }

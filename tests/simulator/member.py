@@ -18,9 +18,7 @@ from blockyard.metaserver.raft import (
     DurableState,
     Entry,
     EntryKind,
-    InstallSnapshot,
     MemberId,
-    MemberKind,
     Message,
     RaftCore,
     ReadConfirmed,
@@ -28,12 +26,12 @@ from blockyard.metaserver.raft import (
     Refused,
     RequestVote,
     Role,
-    SendSnapshot,
     SnapshotReply,
     VoteReply,
 )
 
 from tests.simulator.disk import Disk, LogBatch, RottenDisk
+from tests.simulator.snapshot_stream import SnapshotStream
 from tests.simulator.state_machine import APPLIED, DIGEST, Command, Rows, StateMachine, decode, encode
 from tests.simulator.trace_check import require
 from tests.simulator.world import TICK
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
     from tests.simulator.client import Client
     from tests.simulator.cluster import Cluster
 
-SNAPSHOT_FRAMES = 3
 TICKS_BETWEEN_UPKEEP = 16
 
 
@@ -66,7 +63,7 @@ class Member:
         self._forget_process()
 
     def _forget_process(self) -> None:
-        self.frozen: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self.frozen: dict[int, deque[tuple[Callable[..., None], tuple[Any, ...]]]] = {}  # by sender; 0: own timers
         self.to_apply: deque[Entry] = deque()
         self.switching = False  # a snapshot is being switched to: nothing may be applied until it is
         self.compacting = False
@@ -100,7 +97,7 @@ class Member:
         chance = random.Random(self.world.chance.getrandbits(64))
         self.core = RaftCore(self.cluster.plan.raft_config(self.id, self.witness), durable, self.disk, chance)
         self.world.note("start", self.id, durable.hard_state.term, self.disk.last_index(), self.machine.applied)
-        self._later(1 + self.world.chance.randrange(self.tick_period), self._tick)
+        self.later(1 + self.world.chance.randrange(self.tick_period), self._tick)
         self.pump()
 
     def stop(self, power_lost: bool, tear: bool = False) -> None:
@@ -123,20 +120,27 @@ class Member:
             return
         self.paused = False
         self.world.note("resumed", self.id)
-        frozen, self.frozen = self.frozen, []
+        frozen, self.frozen = self.frozen, {}
         epoch = self.epoch
-        for action, arguments in frozen:
-            if self.epoch == epoch:
-                action(*arguments)
+        while frozen and self.epoch == epoch:  # sockets are read in any order, each in its own
+            source = self.world.chance.choice(list(frozen))
+            action, arguments = frozen[source].popleft()
+            if not frozen[source]:
+                del frozen[source]
+            action(*arguments)
 
-    def _later(self, delay: int, action: Callable[..., None], *arguments: Any) -> None:
+    def _freeze(self, source: int, action: Callable[..., None], *arguments: Any) -> None:
+        """Keep input for when the process is resumed; connections outlive a pause."""
+        self.frozen.setdefault(source, deque()).append((action, arguments))
+
+    def later(self, delay: int, action: Callable[..., None], *arguments: Any) -> None:
         self.world.after(delay, self._run, self.epoch, action, arguments)
 
     def _run(self, epoch: int, action: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         if epoch != self.epoch:
             return
         if self.paused:
-            self.frozen.append((action, arguments))
+            self._freeze(0, action, *arguments)
         else:
             action(*arguments)
 
@@ -150,21 +154,21 @@ class Member:
         core.tick()
         if self.ticks % TICKS_BETWEEN_UPKEEP == self.id % TICKS_BETWEEN_UPKEEP:
             self._upkeep()
-        self._touched()
+        self.touched()
 
     def deliver(self, message: Message) -> None:
         if self.core is None:
             return
         if self.paused:
-            self.frozen.append((self.deliver, (message,)))
+            self._freeze(message.sender, self.deliver, message)
             return
         self.core.step(message)
-        self._touched()
+        self.touched()
 
     def client_write(self, client: Client, command: Command, attempt: int) -> None:
         if self.core is None or self.paused:
             if self.paused:
-                self.frozen.append((self.client_write, (client, command, attempt)))
+                self._freeze(-client.id, self.client_write, client, command, attempt)
             return
         try:
             self.core.propose(encode(command))
@@ -173,12 +177,12 @@ class Member:
             return
         require(not self.witness, "witness {} took a proposal", self.id)
         self.waiting[command.client, command.sequence] = client
-        self._touched()
+        self.touched()
 
     def client_read(self, client: Client, request: int, key: int, attempt: int) -> None:
         if self.core is None or self.paused:
             if self.paused:
-                self.frozen.append((self.client_read, (client, request, key, attempt)))
+                self._freeze(-client.id, self.client_read, client, request, key, attempt)
             return
         if self.witness:  # a witness's driver has no state to answer from; its core must refuse as well
             try:
@@ -194,19 +198,19 @@ class Member:
             self._answer(client, client.refused, attempt, getattr(refusal, "leader", 0))
             return
         self.reading[self.next_context] = (client, request, key)
-        self._touched()
+        self.touched()
 
     def _answer(self, client: Client, deliver: Callable[..., None], *payload: int) -> None:
         self.cluster.network.send(self.id, -client.id, deliver, *payload)
 
-    def _touched(self) -> None:
+    def touched(self) -> None:
         """Input has come: look for a Ready now, or a little later for a batch of input."""
         delay = self.cluster.plan.batch_delay
         if not delay:
             self.pump()
         elif not self.pump_asked:
             self.pump_asked = True
-            self._later(delay, self._pump_batch)
+            self.later(delay, self._pump_batch)
 
     def _pump_batch(self) -> None:
         self.pump_asked = False
@@ -226,7 +230,7 @@ class Member:
         for message in ready.messages:
             self._send(message)
         for stream in ready.send_snapshots:
-            self._stream_snapshot(stream)
+            SnapshotStream(self, stream).begin()
         if ready.committed:
             self._committed(ready.committed)
         if ready.reads:
@@ -259,7 +263,7 @@ class Member:
         world, disk, plan = self.world, self.disk, self.cluster.plan
         duration = plan.sync_min + int(world.chance.random() * (plan.sync_max - plan.sync_min + 1))
         disk.busy_until = max(world.now, disk.busy_until) + duration * self.sync_factor
-        self._later(disk.busy_until - world.now, self._synced, mark, then, argument)
+        self.later(disk.busy_until - world.now, self._synced, mark, then, argument)
 
     def _synced(self, mark: int, then: Callable[..., None], argument: object) -> None:
         if self.fail_next_sync:
@@ -353,7 +357,7 @@ class Member:
                 self._apply_now(len(self.to_apply))
             elif not self.apply_asked:
                 self.apply_asked = True
-                self._later(1 + self.world.chance.randrange(lag), self._apply_behind)
+                self.later(1 + self.world.chance.randrange(lag), self._apply_behind)
         if self.confirmed:
             self._serve_reads()
 
@@ -362,7 +366,7 @@ class Member:
         if self.to_apply and not self.switching:
             self._apply_now(1 + self.world.chance.randrange(len(self.to_apply)))
         self._apply()
-        self._touched()
+        self.touched()
 
     def _apply_now(self, count: int) -> None:
         machine, disk, checker = self.machine, self.disk, self.checker
@@ -406,68 +410,9 @@ class Member:
             if index > disk.base.index:
                 self.compacting = True
                 base = core.snapshot_metadata(index).base
+                core.compacted(index)
                 self._sync(disk.write_log(LogBatch(base)), self._compacted, index)
 
     def _compacted(self, index: Any) -> None:
-        assert self.core is not None
         self.compacting = False
         self.world.note("compacted", self.id, index)
-        if self.core.log.base.index < index:  # else a snapshot has overtaken this; compacted() raises then
-            self.core.compacted(index)
-        self.pump()
-
-    # -- snapshots
-
-    def _stream_snapshot(self, stream: SendSnapshot) -> None:
-        core = self.core
-        assert core is not None
-        if self.machine.applied < stream.at_least or self.switching:
-            self._later(TICK, self._snapshot_failed, stream)
-            return
-        rows = dict(self.machine.rows)
-        install = InstallSnapshot(self.id, stream.to, stream.term, core.snapshot_metadata(rows[APPLIED]))
-        self.world.note("snapshot stream", self.id, stream.to, rows[APPLIED])
-        target = self.cluster.members[stream.to]
-        self._later(self._frame_time(), self._snapshot_frame, stream, install, rows, target.epoch, SNAPSHOT_FRAMES)
-
-    def _frame_time(self) -> int:
-        return 1 + self.world.chance.randrange(self.cluster.plan.snapshot_ticks * TICK // SNAPSHOT_FRAMES)
-
-    def _snapshot_frame(
-        self, stream: SendSnapshot, install: InstallSnapshot, rows: Rows, target_epoch: int, left: int
-    ) -> None:
-        """One frame has crossed the link, or the connection broke."""
-        target = self.cluster.members[stream.to]
-        if (self.id, stream.to) in self.cluster.network.cuts or target.core is None or target.epoch != target_epoch:
-            self.world.note("snapshot broken", self.id, stream.to)
-            self._snapshot_failed(stream)
-        elif left > 1:
-            self._later(self._frame_time(), self._snapshot_frame, stream, install, rows, target_epoch, left - 1)
-        else:
-            self._later(
-                1 + self.world.chance.randrange(TICK), self._snapshot_staged, stream, install, rows, target_epoch
-            )
-
-    def _snapshot_staged(self, stream: SendSnapshot, install: InstallSnapshot, rows: Rows, target_epoch: int) -> None:
-        """The receiver has the whole state, synced beside its living one, unless it died before it had."""
-        target = self.cluster.members[stream.to]
-        if target.core is None or target.epoch != target_epoch:
-            self.world.note("snapshot broken", self.id, stream.to)
-            self._snapshot_failed(stream)
-            return
-        self.world.note("snapshot staged", self.id, stream.to, install.snapshot.index)
-        target.staged[install.snapshot.index, install.snapshot.term] = rows
-        target.deliver(install)
-        assert self.core is not None
-        self.core.snapshot_delivered(stream.to)
-        self._touched()
-
-    def _snapshot_failed(self, stream: SendSnapshot) -> None:
-        assert self.core is not None
-        self.core.snapshot_failed(stream.to)
-        self._touched()
-
-    @property
-    def member_kind(self) -> MemberKind | None:
-        """Return what the newest committed membership says of this member."""
-        return self.cluster.membership.kind(self.id)

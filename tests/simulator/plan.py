@@ -38,6 +38,7 @@ class Fault(IntEnum):
     TRANSFER = 18  # of leadership to this member
     REPLACE = 19  # this member, healthy, by a new one
     CUT_AT_SNAPSHOT = 20  # a power cut of whoever switches to a snapshot next, while it does
+    LEADERS_FALL = 21  # a power cut of each of the next few leaders, soon after its election (the paper, figure 8)
 
 
 MEMBER_FAULTS = tuple(fault for fault in Fault if fault not in (Fault.POWER_CUT_ALL, Fault.STORM))
@@ -108,8 +109,8 @@ def draw_plan(chance: random.Random, without: Collection[Fault] = ()) -> Plan:
     """Draw a run's plan. `without` takes fault kinds away afterwards, so the rest of the draw stays the same."""
     share = chance.choice([0.15, 0.3, 0.5, 0.8])
     faults = [fault for fault in Fault if chance.random() < share]
-    if not faults:
-        faults = [chance.choice(list(Fault))]
+    if not faults or chance.random() < 0.35:  # some bugs need one kind again and again, with nothing else in its way
+        faults = chance.sample(list(Fault), chance.randint(1, 3))
     # Never one small append at a time: such a group falls behind its clients and is right to.
     window = chance.choice([(1, 64), (100, 4), (100, 64), (1 << 20, 1), (1 << 20, 64)])
     plan = Plan(

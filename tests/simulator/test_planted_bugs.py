@@ -31,7 +31,10 @@ from blockyard.metaserver.raft.state import RaftState
 
 from tests.simulator.disk import Disk, LogBatch
 from tests.simulator.member import Member
+from tests.simulator.network import LinkQuality
+from tests.simulator.plan import Fault, Plan
 from tests.simulator.run import RunResult, run_seed
+from tests.simulator.shrink import shrink
 from tests.simulator.state_machine import APPLIED
 
 Patch = pytest.MonkeyPatch
@@ -231,36 +234,71 @@ def _trusting(plant: Plant) -> Plant:
     return both
 
 
-PLANTS: list[tuple[Plant, int]] = [  # a bug, and within how many seeds it must be found
-    (acknowledges_before_the_write, 3),
-    (_trusting(acknowledges_before_the_write), 60),
-    (forgets_its_vote, 3),
-    (commits_earlier_terms_by_counting, 200),
-    (counts_itself_before_its_own_disk, 20),
-    (acknowledges_its_last_index, 100),
-    (truncates_on_late_appends, 60),
-    (drops_witness_log_past_the_slower_member, 20),
-    (installs_the_witness_base_past_the_commit_index, 60),
-    (serves_reads_without_asking_anybody, 60),
-    (serves_reads_before_its_terms_first_commit, 200),
-    (serves_follower_reads_at_once, 5),
-    (votes_for_older_logs, 100),
-    (votes_twice_in_a_term, 60),
-    (writes_the_applied_index_apart_from_the_state, 20),
-    (answers_a_bad_checksum_by_truncation, 60),
-    (switches_to_a_snapshot_in_two_writes, 100),
+FALLING_LEADERS = Plan(
+    faults=(Fault.LEADERS_FALL,),
+    fault_interval_ticks=10,
+    clients=5,
+    think_ticks=0.1,
+    max_append_bytes=1,
+    quality=LinkQuality(loss=0.3),
+    suspect_ticks=3,
+    election_ticks=8,
+)
+PAUSED_LEADERS = Plan(
+    faults=(Fault.PAUSE,),
+    leader_bias=0.8,
+    fault_interval_ticks=60,
+    fault_duration_ticks=50,
+    read_anywhere=0.5,
+    clients=5,
+)
+
+PLANTS: list[tuple[Plant, int, Plan | None]] = [  # a bug, within how many seeds it must be found, of which plan
+    (acknowledges_before_the_write, 3, None),
+    (_trusting(acknowledges_before_the_write), 60, None),
+    (forgets_its_vote, 3, None),
+    (commits_earlier_terms_by_counting, 300, FALLING_LEADERS),
+    (counts_itself_before_its_own_disk, 30, None),
+    (acknowledges_its_last_index, 200, None),
+    (truncates_on_late_appends, 60, None),
+    (drops_witness_log_past_the_slower_member, 30, None),
+    (installs_the_witness_base_past_the_commit_index, 60, None),
+    (serves_reads_without_asking_anybody, 60, PAUSED_LEADERS),
+    (serves_reads_before_its_terms_first_commit, 200, None),
+    (serves_follower_reads_at_once, 30, None),
+    (votes_for_older_logs, 300, FALLING_LEADERS),
+    (votes_twice_in_a_term, 60, None),
+    (writes_the_applied_index_apart_from_the_state, 60, None),
+    (answers_a_bad_checksum_by_truncation, 300, None),
+    (switches_to_a_snapshot_in_two_writes, 300, None),
 ]
 
 
-def first_failure(seeds: int, events: int = 3_000) -> RunResult | None:
+def first_failure(seeds: int, plan: Plan | None, events: int = 3_000) -> RunResult | None:
     for seed in range(seeds):
-        result = run_seed(seed, events)
+        result = run_seed(seed, events, plan=plan)
         if result.violation:
             return result
     return None
 
 
-@pytest.mark.parametrize(("plant", "seeds"), PLANTS, ids=[plant.__name__ for plant, _ in PLANTS])
-def test_the_simulator_finds_it(plant: Plant, seeds: int, monkeypatch: Patch) -> None:
+@pytest.mark.parametrize(("plant", "seeds", "plan"), PLANTS, ids=[plant.__name__ for plant, _, _ in PLANTS])
+def test_the_simulator_finds_it(plant: Plant, seeds: int, plan: Plan | None, monkeypatch: Patch) -> None:
     plant(monkeypatch)
-    assert first_failure(seeds) is not None, f"{seeds} seeds did not find it"
+    assert first_failure(seeds, plan) is not None, f"{seeds} seeds did not find it"
+
+
+@pytest.mark.parametrize("plan", [FALLING_LEADERS, PAUSED_LEADERS], ids=["falling leaders", "paused leaders"])
+def test_the_core_as_it_is_passes_where_mutants_fail(plan: Plan) -> None:
+    failure = first_failure(40, plan)
+    assert failure is None, failure.violation
+
+
+def test_a_failing_seed_is_made_smaller(monkeypatch: Patch) -> None:
+    drops_witness_log_past_the_slower_member(monkeypatch)
+    failing = first_failure(30, None)
+    assert failing is not None
+    smaller = shrink(failing)
+    assert smaller.violation
+    assert smaller.events < failing.events
+    assert run_seed(smaller.seed, smaller.events, smaller.without).violation == smaller.violation
