@@ -7,7 +7,7 @@ and quotas are capacities, so as long as a node is below its quota such a path e
 augmenting path of matroid intersection: Edmonds 1970; Lawler 1975).
 
 Bound: a change copies at least D replicas, D = what nodes hold more than before; no table with these quotas can do
-with less. Among nodes of equal weight, each in a zone of its own or all in one, it copies at most D + D/10 + 2 while
+with less. Among nodes of equal weight, each in a zone of its own or all in one, it copies at most D + D/3 + 3 while
 the scatter width is not in force. A path of k steps copies k replicas for one seat; paths are longer where zones or
 very heavy nodes forbid the direct seat, and where a detour costs less than the partners above the scatter width that
 it saves (with three replicas, at most five steps). The tests hold 2 × (D + Z) + n, with Z the holders that had to
@@ -55,6 +55,7 @@ class Rebalance:
         self.missing = [wanted[node] for node in self.ids]  # seats each is still to get; below 0: to give away
         self.width = scatter_width if len(nodes) - 1 > scatter_width else len(nodes)
         self.partners = [0] * len(nodes)
+        self._look_on = 0
         self.together = [[0] * len(nodes) for _ in nodes]
         self.rows: list[list[int]] = [[] for _ in rows]
         position = {node: number for number, node in enumerate(self.ids)}
@@ -68,7 +69,8 @@ class Rebalance:
             self._evict(group)
         for node in range(len(self.ids)):
             while self.missing[node] > 0:
-                for step in self._path(node):
+                direct = self._direct(node)
+                for step in [direct] if direct else self._path(node):
                     self._take(step)
         if any(self.missing) or any(len(row) != self.form.replicas for row in self.rows):
             raise AssertionError("quotas and rows do not add up")
@@ -116,6 +118,26 @@ class Rebalance:
             self._leave(group, min(crowded, key=lambda node: (self.missing[node], node)))
 
     # ------------------------------------------------------------------------------------------------- paths
+
+    def _direct(self, taker: int) -> Step | None:
+        """Return a step that no other can beat: an empty seat or a spare one, and no new pair of nodes.
+
+        Looks on where it found the last one, so that a thousand such steps cost about one look through the table.
+        """
+        rows, missing, replicas = self.rows, self.missing, self.form.replicas
+        for turn in range(len(rows)):
+            group = (self._look_on + turn) % len(rows)
+            row = rows[group]
+            if taker in row:
+                continue
+            for giver in (_EMPTY,) if len(row) < replicas else row:
+                if giver != _EMPTY and missing[giver] >= 0:
+                    continue
+                others = [node for node in row if node != giver]
+                if self._price(taker, giver, others) == _STEP and self._legal([*others, taker]):
+                    self._look_on = group
+                    return Step(taker, group, giver)
+        return None
 
     def _path(self, start: int) -> list[Step]:
         """Return the cheapest way to a seat for `start` (Dijkstra over takers); the steps' order makes each legal."""
