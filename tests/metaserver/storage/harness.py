@@ -86,5 +86,4 @@ def flip(path: Path, offset: int, bit: int = 0) -> None:
 def offsets(size: int, count: int) -> Iterator[int]:
     """Yield about `count` offsets spread over 0..size-1, ends included, none at a regular grid of a power of two."""
     step = max(1, size // count)
-    yield from (min(size - 1, offset + offset // step % 7) for offset in range(0, size, step))
-    yield size - 1
+    yield from sorted({min(size - 1, offset + offset // step % 7) for offset in range(0, size, step)} | {size - 1})

@@ -112,8 +112,7 @@ def test_a_corrupt_block_ends_a_get_and_a_scan_with_an_error_and_never_silently(
     flip(table, table.stat().st_size // 3)
     store = new_state(tmp_path / "state")
     with pytest.raises(CorruptState, match="join as a new member"):
-        for number in range(20000):
-            store.get(b"k%05d" % number)
+        [store.get(b"k%05d" % number) for number in range(20000)]
     store = new_state(copy(tmp_path / "state", tmp_path / "copy"))
     with pytest.raises(CorruptState, match="join as a new member"):
         list(store.scan(b"k", b"l"))
@@ -154,7 +153,7 @@ def test_rocksdict_snapshots_still_show_later_writes_when_iterated(tmp_path: Pat
 
 
 KEYS = st.integers(0, 30).map(lambda number: b"k%02d" % number)
-STEP = st.one_of(
+STEP: st.SearchStrategy[tuple[str, dict[bytes, bytes | None]]] = st.one_of(
     st.tuples(st.just("apply"), st.dictionaries(KEYS, st.none() | st.binary(max_size=30), max_size=10)),
     st.tuples(st.sampled_from(["flush", "crash", "reopen", "checkpoint"]), st.just({})),
 )

@@ -154,11 +154,11 @@ def verify(data: Path, acks: Path) -> DataDirectory:
     found = {key: value for key, value in state.scan(b"", b"\xff") if not key.startswith(b"L")}
     assert found == state_at(state.applied_index()), f"the state is not that of index {state.applied_index()}"
     assert log.base.index >= began
-    for index, term in promised.items():
-        if index <= log.base.index or (log.base.index == beginning):
+    for acked, term in promised.items():
+        if acked <= log.base.index or log.base.index == beginning:
             continue
-        assert index <= log.last_index(), f"acknowledged entry {index} is gone: the log ends at {log.last_index()}"
-        assert log.term(LogIndex(index)) == Term(term), f"entry {index} changed its term"
+        assert acked <= log.last_index(), f"acknowledged entry {acked} is gone: the log ends at {log.last_index()}"
+        assert log.term(LogIndex(acked)) == Term(term), f"entry {acked} changed its term"
     low, high = log.first_index(), LogIndex(log.last_index() + 1)
     if low < high:
         assert [e.index for e in log.entries(low, high, 1 << 30)] == list(range(low, high))

@@ -11,7 +11,9 @@ Implements `KeyValueStore` of `metaserver.state`. One thread writes; `flush` may
 After the first error of any kind the store does nothing any more.
 """
 
+import errno
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -110,6 +112,8 @@ class StateStore:
             rows.delete(key)
         size = rows.size_in_bytes()
         with self._lock, self._fatal("write"):
+            if self.flush_due:
+                self._check_background()
             failpoints.hit("state.apply.before")
             self._db.write(rows, self._unlogged)
             failpoints.hit("state.apply.written")
@@ -141,7 +145,7 @@ class StateStore:
                 applied, size = self._applied, self._unflushed_bytes
             with self._fatal("flush"):
                 failpoints.hit("state.flush.before")
-                self._db.flush(True)
+                self._flush_tables()
                 failpoints.hit("state.flush.after")
             with self._lock:
                 self._durable = applied
@@ -178,11 +182,33 @@ class StateStore:
         if self._failed is None:
             with self._fatal("close"):
                 if not self.read_only:
-                    self._db.flush(True)
+                    self._flush_tables()
                 self._db.close()
             self._failed = StorageFailed(f"the state {self.path} is closed")
 
     # ------------------------------------------------------------------------------------------------- inside
+
+    def _flush_tables(self) -> None:
+        """Write the memtables out and wait for it.
+
+        Not by `flush(True)`: on a full disk that waits for ever, and with it, once memtables are full, every write,
+        with the GIL held. RocksDB tries again by itself and never says that it failed; it only counts.
+        """
+        self._wait_for_tables()
+        self._db.flush(False)
+        self._wait_for_tables()
+
+    def _wait_for_tables(self) -> None:
+        number = self._db.property_int_value
+        pause_s = 0.0002
+        while number("rocksdb.num-immutable-mem-table"):
+            self._check_background()
+            time.sleep(pause_s)
+            pause_s = min(0.01, pause_s * 2)
+
+    def _check_background(self) -> None:
+        if self._db.property_int_value("rocksdb.background-errors"):
+            raise OSError(errno.EIO, "RocksDB could not write a table; its file LOG says why (No space left?)")
 
     def _rest(self, cursor: RdictIter, limit: int) -> Iterator[Row]:
         while limit:
