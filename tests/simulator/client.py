@@ -6,8 +6,10 @@ or never. A read is checked against everything that any client had been told whe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tests.checkers.linearizability import Operation
+from tests.checkers.models import Append, CompareAndSet, Read, Write
 from tests.simulator.state_machine import LISTS, REGISTERS, Answer, Command, CommandKind
 from tests.simulator.world import TICK
 
@@ -82,6 +84,8 @@ class Client:
         self.target = self.world.chance.choice(self.cluster.membership.ids)
         if self.world.chance_of(self.cluster.plan.give_up):
             self.world.note("gave up", self.id, self.request)
+            if self.command is not None:
+                self._remember(0, None)  # perhaps it happened, perhaps it will
             self._finish()
         else:
             self._try()
@@ -107,6 +111,7 @@ class Client:
             self.world.note("acknowledged", self.id, sequence, index, outcome)
             self.cluster.checker.write_acknowledged(command, Answer(index, outcome))
             self.done += 1
+            self._remember(outcome, self.world.now)
             self._finish()
 
     def read_done(self, request: int, key: int, value: int, at_index: int) -> None:
@@ -115,10 +120,34 @@ class Client:
             self.cluster.checker.read_answered(key, value, at_index, self.seen_at_start)
             self.last_read[key] = value
             self.done += 1
+            self._remember(value, self.world.now)
             self._finish()
+
+    def _remember(self, outcome: int, returned: int | None) -> None:
+        self.cluster.history.append(as_operation(self.id, self.command, self.read_key, outcome, self.began, returned))
+
+    def under_way(self) -> list[Operation[Any, Any]]:
+        """Return the write that nobody has answered yet, if there is one."""
+        if not self.busy or self.command is None:
+            return []
+        return [as_operation(self.id, self.command, -1, 0, self.began, None)]
 
     def _finish(self) -> None:
         self.busy = False
         self.cluster.longest_wait = max(self.cluster.longest_wait, self.world.now - self.began)
         think = max(self.cluster.plan.think_ticks, self.cluster.least_think_ticks) * TICK
         self.world.after(1 + int(self.world.chance.random() * 2 * think), self.begin)
+
+
+def as_operation(
+    client: int, command: Command | None, read_key: int, outcome: int, called: int, returned: int | None
+) -> Operation[Any, Any]:
+    """Return a client's operation as the sequential models name it; register 3 is part 3, list 3 part -4."""
+    if command is None:
+        return Operation(client, Read(read_key), outcome or None, called, returned)
+    if command.kind == CommandKind.WRITE:
+        return Operation(client, Write(command.value, command.key), None, called, returned)
+    if command.kind == CommandKind.COMPARE_AND_SET:
+        action = CompareAndSet(command.expected or None, command.value, command.key)
+        return Operation(client, action, bool(outcome), called, returned)
+    return Operation(client, Append(command.value, -1 - command.key), outcome, called, returned)

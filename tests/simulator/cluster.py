@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from blockyard.metaserver.raft import (
     BaseRecord,
@@ -16,6 +17,7 @@ from blockyard.metaserver.raft import (
     Role,
 )
 
+from tests.checkers.linearizability import Operation
 from tests.simulator.client import Client
 from tests.simulator.member import Member
 from tests.simulator.network import Network
@@ -45,6 +47,7 @@ class Cluster:
         self.network = Network(world, plan.quality)
         self.members: dict[int, Member] = {}
         self.last_value = 0
+        self.history: list[Operation[Any, Any]] = []  # what clients saw, for the linearizability checker
         self.longest_wait = 0
         self.on_switch: Callable[[Member, int], None] | None = None  # a fault that waits for a snapshot
         self.on_election: Callable[[Member], None] | None = None  # one that waits for a leader
