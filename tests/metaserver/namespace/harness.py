@@ -4,9 +4,9 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
+from blockyard.metaserver.namespace.blocks import BlockLeases
 from blockyard.metaserver.namespace.locks import WAITING
 from blockyard.metaserver.namespace.machine import Applied, Grant, StateMachine
-from blockyard.metaserver.namespace.state import BlockLeases
 from blockyard.metaserver.state.commands import INTERNAL, METADATA, encode, method_id
 from blockyard.metaserver.state.transaction import MemoryStore
 from blockyard.proto import internal_pb2 as internal

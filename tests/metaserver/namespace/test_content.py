@@ -4,6 +4,7 @@ import errno
 from typing import Any
 
 import pytest
+from blockyard.metaserver.namespace.blocks import EveryBlock
 from blockyard.metaserver.namespace.content import FILE_BYTES_MAX
 from blockyard.metaserver.namespace.slices import CHUNK_BYTES
 from blockyard.proto import metadata_pb2 as pb
@@ -255,14 +256,19 @@ def test_a_block_may_move_within_one_change(client: Client) -> None:
     assert client.world.reclaimed() == set()
 
 
-class SomeBlocks:
-    """Leases of blocks 1 to 9 to everybody."""
+class SomeBlocks(EveryBlock):
+    """Leases of blocks 1 to 9 to everybody, each to be used by one command."""
+
+    def __init__(self) -> None:
+        self.spent: set[int] = set()
 
     def owned(self, session: int, block: int) -> bool:
-        return block < 10
+        return block < 10 and block not in self.spent
 
-    def ended(self, session: int) -> None:
-        """Nothing to do."""
+    def spend(self, session: int, block: int) -> bool:
+        owned = self.owned(session, block)
+        self.spent.add(block)
+        return owned
 
 
 def test_only_leased_blocks_and_those_of_the_same_chunk_may_be_committed() -> None:
@@ -274,6 +280,20 @@ def test_only_leased_blocks_and_those_of_the_same_chunk_may_be_committed() -> No
     client.commit(file, piece(0, 10, 9))
     client.world.leases = None
     assert not client.commit(file, piece(20, 5, 9, 0, 10)).HasField("error")
+
+
+def test_a_block_is_committed_by_one_command_which_may_use_it_in_several_files() -> None:
+    client = World(leases=SomeBlocks()).session()
+    one, two = client.create(ROOT, b"1"), client.create(ROOT, b"2")
+    files = [pb.FileCommit(inode=file, slices=[piece(0, 5, 3, 5 * at, 10)]) for at, file in enumerate((one, two))]
+    reply = client.change("CommitSlices", files=files)
+    assert not any(file.HasField("error") for file in reply.files)
+    assert client.world.referenced() == {3: 2}
+    third = client.create(ROOT, b"3")
+    assert client.commit(third, piece(0, 5, 3, 0, 10)).error.kind == "LeaseExpired"
+    for name in (b"1", b"2"):
+        client.change("Unlink", parent=ROOT, name=name)
+    assert client.world.reclaimed() == {3}
 
 
 def test_a_handle_must_be_the_sessions_own_and_open_for_writing(client: Client) -> None:
