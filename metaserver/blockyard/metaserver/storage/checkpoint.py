@@ -39,7 +39,7 @@ class Checkpoint:
         return [file for file in files_below(self.path) if not file.name.startswith(_NOT_CONTENT)]
 
     def size_bytes(self) -> int:
-        """Return the bytes of its files, shared or not."""
+        """Return the bytes of its files, whoever else links to them."""
         return sum(file.stat().st_size for file in self.files())
 
     @staticmethod
