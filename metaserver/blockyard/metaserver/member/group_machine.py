@@ -31,15 +31,19 @@ class Blocks:
         assert self.tx is not None
         return self.cluster.owned(self.tx, session, block)
 
+    def spend(self, session: int, block: int) -> bool:
+        """Use a leased id up; return False when the session does not own it."""
+        assert self.tx is not None
+        return self.cluster.spend(self.tx, session, block)
+
     def ended(self, session: int) -> None:
         """The session is over: its leases end."""
         assert self.tx is not None
         self.cluster.end_session(self.tx, session)
 
-    def died(self, blocks: Sequence[int]) -> None:
+    def died(self, tx: Transaction, blocks: Sequence[int]) -> None:
         """Nothing refers to these blocks any more."""
-        assert self.tx is not None
-        self.cluster.enqueue_reclaim(self.tx, blocks)
+        self.cluster.enqueue_reclaim(tx, blocks)
 
     def is_referenced(self, block: int) -> bool:
         """Return whether a slice refers to the block."""

@@ -109,7 +109,7 @@ def _written(state: State, who: Caller, inode: Attributes) -> Attributes:
 
 def _put(state: State, record: Attributes, position: int, piece: Slice) -> None:
     block, length = piece.block, piece.length
-    if block and not state.leases.owned(state.session, block):
+    if block and not state.references.usable(state.session, block):
         _require_shared(state, record, position, length, block)
     content.write(state, record, position, length, block, piece.block_offset, piece.block_length)
 
@@ -180,7 +180,7 @@ def replace_slices(state: State, who: Caller, request: ReplaceSlicesRequest) -> 
         return ReplaceSlicesReply()
     known = {piece[2] for piece in old}
     for piece in new:
-        if piece[2] not in known and not state.leases.owned(state.session, piece[2]):
+        if piece[2] not in known and not state.references.usable(state.session, piece[2]):
             raise LeaseExpired(f"block {piece[2]:#x} is not leased by session {state.session}")
     record = state.edit(inode.inode)
     state.subject = inode.inode

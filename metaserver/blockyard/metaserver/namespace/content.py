@@ -176,7 +176,7 @@ def drain(state: "State") -> None:
             budget -= len(gone)
         else:
             state.doomed.delete(number)
-        state.references.settle()
+        state.references.settle(state.session)
         state.tx.commit()
         if budget <= 0:
             return

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from blockyard.metaserver.namespace import content, locks, oplog
+from blockyard.metaserver.namespace.blocks import BlockLeases, EveryBlock
 from blockyard.metaserver.namespace.fsck import Finding, Progress, check
 from blockyard.metaserver.namespace.locks import WAITING, WaitingType
 from blockyard.metaserver.namespace.operations import BATCHED, CHANGES, READS, Operation
 from blockyard.metaserver.namespace.sessions import Answer, Session, Sessions
-from blockyard.metaserver.namespace.state import INODES, BlockLeases, EveryBlock, State
+from blockyard.metaserver.namespace.state import INODES, State
 from blockyard.metaserver.namespace.validation import NAME_BYTES_MAX, check_of, shape
 from blockyard.metaserver.state.commands import (
     INTERNAL,
@@ -127,7 +128,9 @@ class StateMachine:
         state.start_time(time_ns)
         applied = Applied()
         outcomes, encoded, operations = applied.outcomes, applied.encoded, CHANGES
+        references = state.references
         for method, request, inputs in commands:
+            references.begin()
             operation = operations.get(method)
             if operation is not None:
                 outcome, data = self._once(method, request, operation)

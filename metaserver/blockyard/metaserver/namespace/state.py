@@ -7,9 +7,9 @@ Invariants, between commands: a directory's `size` is its number of entries and 
 file's `nlink` is the number of its dentries; an inode of nlink 0 has an open handle; no slice lies beyond `size`.
 """
 
-from typing import Final, Protocol
+from typing import Final
 
-from blockyard.metaserver.namespace.blocks import References
+from blockyard.metaserver.namespace.blocks import BlockLeases, References
 from blockyard.metaserver.namespace.content import Doomed
 from blockyard.metaserver.namespace.dentries import Dentries
 from blockyard.metaserver.namespace.locks import LockTable
@@ -28,28 +28,6 @@ NEXT_SESSION: Final = b"next_session"
 INODES: Final = b"inodes"
 
 _CACHED_INODES: Final = 300_000
-
-
-class BlockLeases(Protocol):
-    """Which block ids a session may use; kept by the cluster's part of the state."""
-
-    def owned(self, session: int, block: int) -> bool:
-        """Return whether the session leased the block's id."""
-        ...
-
-    def ended(self, session: int) -> None:
-        """The session is over: its leases end."""
-        ...
-
-
-class EveryBlock:
-    """`BlockLeases` that grant all: for tests and tools."""
-
-    def owned(self, session: int, block: int) -> bool:
-        return True
-
-    def ended(self, session: int) -> None:
-        """Nothing was leased."""
 
 
 class Counters(Table[bytes, int]):
@@ -110,7 +88,7 @@ class State:
         self.open_files = OpenFiles(tx)
         self.locks = LockTable(tx)
         self.doomed = Doomed(tx)
-        self.references = References(tx)
+        self.references = References(tx, leases)
         self.leases = leases
         self.now = 0  # time of the entry under way, ns
         self.clock_ms = 0  # its session clock
@@ -203,7 +181,7 @@ class State:
     def commit(self) -> None:
         """Keep what the command, or one independent part of it, did. May still refuse it: then call rollback()."""
         if self.references.changes:
-            self.references.settle()
+            self.references.settle(self.session)
         self.tx.commit()
 
     def rollback(self) -> None:
