@@ -321,12 +321,13 @@ def test_what_is_immutable_or_append_only_stays_so(client: Client) -> None:
 
 def test_operations_want_the_right_type(client: Client) -> None:
     file = client.create(ROOT, b"f")
-    for method, fields in (
+    wrong: list[tuple[str, dict[str, Any]]] = [
         ("Create", {"parent": file, "name": b"x"}),
         ("Unlink", {"parent": file, "name": b"x"}),
         ("Rename", {"parent": ROOT, "name": b"f", "new_parent": file, "new_name": b"x"}),
         ("RemoveDirectory", {"parent": ROOT, "name": b"f"}),
-    ):
+    ]
+    for method, fields in wrong:
         with pytest.raises(NotDirectory):
             client.change(method, **fields)
     with pytest.raises(NotDirectory):

@@ -1,11 +1,21 @@
 """Files and other nodes: making them, opening and closing them."""
 
-import os
 from typing import Final
 
 from blockyard.metaserver.namespace import content
 from blockyard.metaserver.namespace.inodes import DOTS, absent, add, close
 from blockyard.metaserver.namespace.open_files import HANDLES_PER_SESSION, OpenFile
+from blockyard.metaserver.namespace.open_flags import (
+    O_ACCMODE,
+    O_APPEND,
+    O_EXCL,
+    O_NOATIME,
+    O_RDONLY,
+    O_RDWR,
+    O_TMPFILE,
+    O_TRUNC,
+    O_WRONLY,
+)
 from blockyard.metaserver.namespace.permissions import (
     APPEND_ONLY,
     EXECUTE,
@@ -47,8 +57,8 @@ from blockyard.proto.metadata_pb2 import (
 )
 
 _DEVICES: Final = (FILE_TYPE_CHARACTER, FILE_TYPE_BLOCK)
-_RIGHTS: Final = {os.O_RDONLY: READ, os.O_WRONLY: WRITE, os.O_RDWR: READ | WRITE, os.O_ACCMODE: READ | WRITE}
-_UNLINKABLE: Final = os.O_TMPFILE | os.O_EXCL
+_RIGHTS: Final = {O_RDONLY: READ, O_WRONLY: WRITE, O_RDWR: READ | WRITE, O_ACCMODE: READ | WRITE}
+_UNLINKABLE: Final = O_TMPFILE | O_EXCL
 
 
 def create(state: State, who: Caller, request: CreateRequest) -> EntryReply:
@@ -100,27 +110,27 @@ def create_unnamed(state: State, who: Caller, request: CreateUnnamedRequest) -> 
     """open(2) with O_TMPFILE: a file that lives while it is open, or until it is linked."""
     parent = state.directory(request.parent)
     flags = request.open_flags
-    if flags & os.O_ACCMODE not in (os.O_WRONLY, os.O_RDWR):
+    if flags & O_ACCMODE not in (O_WRONLY, O_RDWR):
         raise InvalidArgument("an unnamed file must be opened for writing")
     require_insertion(parent, who)
     mode, gid = inherited(parent, who, request.mode, False)
     record = state.new_inode(FILE_TYPE_REGULAR, mode, who.uid, gid, 0, nlink=0)
-    return EntryReply(attributes=record, handle=_new_handle(state, record.inode, flags | os.O_TMPFILE))
+    return EntryReply(attributes=record, handle=_new_handle(state, record.inode, flags | O_TMPFILE))
 
 
 def is_linkable_unnamed(state: State, number: int) -> bool:
     """Return whether a file without links is an unnamed one that may still get a name."""
     handles = state.open_files.by_inode.get(number, {})
     files = [state.open_files.get(handle) for handle in handles]
-    return any(file is not None and file.flags & _UNLINKABLE == os.O_TMPFILE for file in files)
+    return any(file is not None and file.flags & _UNLINKABLE == O_TMPFILE for file in files)
 
 
 def forbid_second_naming(state: State, number: int) -> None:
     """An unnamed file has got a name: once it loses that, it is as dead as any other."""
     for handle in state.open_files.by_inode.get(number, ()):
         file = state.open_files.get(handle)
-        if file is not None and file.flags & _UNLINKABLE == os.O_TMPFILE:
-            state.open_files.put(handle, file._replace(flags=file.flags | os.O_EXCL))
+        if file is not None and file.flags & _UNLINKABLE == O_TMPFILE:
+            state.open_files.put(handle, file._replace(flags=file.flags | O_EXCL))
 
 
 def make_symlink(state: State, who: Caller, request: SymlinkRequest) -> EntryReply:
@@ -143,8 +153,8 @@ def open_file(state: State, who: Caller, request: OpenRequest) -> EntryReply:
 
 def open_inode(state: State, who: Caller, inode: Attributes, flags: int, right_to_read: int) -> EntryReply:
     """Open an inode. `right_to_read` is the right that stands for reading: READ, or EXECUTE to execute it."""
-    mask = _RIGHTS[flags & os.O_ACCMODE]
-    if flags & os.O_TRUNC:
+    mask = _RIGHTS[flags & O_ACCMODE]
+    if flags & O_TRUNC:
         mask |= WRITE
     if inode.type == FILE_TYPE_SYMLINK:
         raise TooManySymlinks(f"inode {inode.inode} is a symlink; follow it first")
@@ -156,13 +166,13 @@ def open_inode(state: State, who: Caller, inode: Attributes, flags: int, right_t
     if right_to_read == EXECUTE:
         mask = mask & ~READ | EXECUTE
     require(inode, who, mask)
-    if inode.flags & APPEND_ONLY and (flags & os.O_TRUNC or (mask & WRITE and not flags & os.O_APPEND)):
+    if inode.flags & APPEND_ONLY and (flags & O_TRUNC or (mask & WRITE and not flags & O_APPEND)):
         raise NotPermitted(f"inode {inode.inode} is append-only")
-    if flags & os.O_NOATIME and not is_owner(inode, who):
+    if flags & O_NOATIME and not is_owner(inode, who):
         raise NotPermitted(f"user {who.uid} does not own inode {inode.inode}")
     if inode.type not in (FILE_TYPE_REGULAR, FILE_TYPE_DIRECTORY):
         raise NoSuchOffset(f"inode {inode.inode} is a fifo, socket or device: it opens at the client, not here")
-    if flags & os.O_TRUNC:
+    if flags & O_TRUNC:
         inode = _truncated(state, who, inode)
     return EntryReply(attributes=inode, handle=_new_handle(state, inode.inode, flags))
 

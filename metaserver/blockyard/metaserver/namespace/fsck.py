@@ -256,7 +256,7 @@ def _check_blocks(state: State, part: int, parts: int) -> Iterator[Finding]:
         if block % parts != part:
             continue
         count = counts.pop(block, 0)
-        if count != blocks.parse(row)[0]:
+        if count == 0 or count != blocks.parse(row)[0]:
             yield Finding(
                 "block", 0, f"{count} slices refer to block {block:#x}, but {blocks.parse(row)[0]} are counted"
             )

@@ -4,11 +4,11 @@ All of them stay in memory (clients have thousands, not millions), with indexes 
 unlinked file is still open is asked at every unlink.
 """
 
-import os
 from collections.abc import Iterable
 from struct import Struct
 from typing import Final, NamedTuple
 
+from blockyard.metaserver.namespace.open_flags import O_ACCMODE, O_RDONLY, O_RDWR, O_WRONLY
 from blockyard.metaserver.state import keys
 from blockyard.metaserver.state.transaction import Table, Transaction
 from blockyard.proto.errors import BadHandle
@@ -29,12 +29,12 @@ class OpenFile(NamedTuple):
     @property
     def reads(self) -> bool:
         """Whether it was opened for reading."""
-        return self.flags & os.O_ACCMODE in (os.O_RDONLY, os.O_RDWR)
+        return self.flags & O_ACCMODE in (O_RDONLY, O_RDWR)
 
     @property
     def writes(self) -> bool:
         """Whether it was opened for writing."""
-        return self.flags & os.O_ACCMODE in (os.O_WRONLY, os.O_RDWR)
+        return self.flags & O_ACCMODE in (O_WRONLY, O_RDWR)
 
 
 class OpenFiles(Table[int, OpenFile]):

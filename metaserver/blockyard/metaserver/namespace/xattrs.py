@@ -98,9 +98,8 @@ def get_xattr(state: "State", who: Caller, request: GetXattrRequest) -> GetXattr
     check_name(name)
     if name.startswith(TRUSTED) and who.uid != 0:
         raise NoSuchAttribute("attributes of the namespace `trusted.` are seen by root only")
-    if name.startswith(USER):
-        if inode.type not in (FILE_TYPE_REGULAR, FILE_TYPE_DIRECTORY):
-            raise NoSuchAttribute("only files and directories have attributes of the namespace `user.`")
+    if name.startswith(USER) and inode.type not in (FILE_TYPE_REGULAR, FILE_TYPE_DIRECTORY):
+        raise NoSuchAttribute("only files and directories have attributes of the namespace `user.`")
     if not name.startswith(NAMESPACES_OF_ROOT):
         require(inode, who, READ)
     check_namespace(name)
