@@ -39,6 +39,9 @@ def namespace_options(cache_bytes: int = CACHE_BYTES, write_buffer_bytes: int = 
     options.set_write_buffer_size(write_buffer_bytes)
     options.set_max_write_buffer_number(3)
     options.set_max_background_jobs(2)
+    # A stalled write waits with the GIL: let compaction lag far behind before RocksDB slows writes down.
+    options.set_level_zero_slowdown_writes_trigger(60)
+    options.set_level_zero_stop_writes_trigger(100)
     options.set_level_compaction_dynamic_level_bytes(True)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_bytes_per_sync(1 << 20)

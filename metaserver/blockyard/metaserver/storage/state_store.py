@@ -13,7 +13,6 @@ After the first error of any kind the store does nothing any more.
 
 import errno
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -34,6 +33,7 @@ FLUSH_BYTES: Final = 16 << 20
 
 _PAGE_ROWS: Final = 64
 _INDEX_BYTES: Final = 8
+_WATCH_INTERVAL_S: Final = 0.01
 
 Row = tuple[bytes, bytes]
 
@@ -191,20 +191,25 @@ class StateStore:
     def _flush_tables(self) -> None:
         """Write the memtables out and wait for it.
 
-        Not by `flush(True)`: on a full disk that waits for ever, and with it, once memtables are full, every write,
-        with the GIL held. RocksDB tries again by itself and never says that it failed; it only counts.
+        On a full disk RocksDB's flush waits for ever: it tries again by itself and only counts its failures. So it
+        runs in a thread of its own, without the GIL, and is given up when the count rises. (A flush that does not wait
+        is no way out: before it begins it waits, with the GIL, until no write would stall.)
         """
-        self._wait_for_tables()
-        self._db.flush(False)
-        self._wait_for_tables()
+        errors: list[Exception] = []
 
-    def _wait_for_tables(self) -> None:
-        number = self._db.property_int_value
-        pause_s = 0.0002
-        while number("rocksdb.num-immutable-mem-table"):
+        def flush() -> None:
+            try:
+                self._db.flush(True)
+            except Exception as error:  # noqa: BLE001 - raised again below, in the thread that asked
+                errors.append(error)
+
+        flushing = threading.Thread(target=flush, name="state-flush", daemon=True)
+        flushing.start()
+        while flushing.is_alive():
+            flushing.join(_WATCH_INTERVAL_S)
             self._check_background()
-            time.sleep(pause_s)
-            pause_s = min(0.01, pause_s * 2)
+        if errors:
+            raise errors[0]
 
     def _check_background(self) -> None:
         if self._db.property_int_value("rocksdb.background-errors"):
