@@ -5,6 +5,7 @@ suite on every transport.
 """
 
 import asyncio
+import mmap
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -39,7 +40,8 @@ def _checksums(length: int) -> list[int]:
 def _pattern_file() -> int:
     """Return the descriptor of a file in memory that holds the longest piece, so that sendfile has what to send."""
     descriptor = os.memfd_create("blockyard-probe")
-    os.write(descriptor, pattern(MAX_PIECE_BYTES))
+    for _ in range(MAX_PIECE_BYTES // PAGE_BYTES):
+        os.write(descriptor, _PATTERN)
     return descriptor
 
 
@@ -63,7 +65,11 @@ def pieces(request: PullRequest) -> Iterator[Reply]:
 
 
 def _received(request: PushRequest, context: CallContext) -> PushReply:
-    buffer = bytearray(context.payload_length)
+    if context.payload_length == 0:
+        return PushReply()
+    buffer = mmap.mmap(
+        -1, context.payload_length
+    )  # touched as payload arrives: a caller may announce more than it sends
     context.receive_into(buffer)
     checksum = crc32c(buffer)
     if request.crc32c and request.crc32c != checksum:

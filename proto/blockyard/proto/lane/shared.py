@@ -16,7 +16,7 @@ from blockyard.proto.lane.blocking import TICK_S, BlockingConnection, Idle
 from blockyard.proto.lane.frame import FrameError
 from blockyard.proto.lane.sockets import STALL_S, sever
 
-QUIET_S = 0.05
+QUIET_S = 0.001
 """A connection that heard nothing for this long is looked at before a call is sent on it."""
 
 

@@ -1,0 +1,49 @@
+"""A server in a process of its own, to be killed, stopped and started again."""
+
+import asyncio
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.proto.conformance.transports import TRANSPORTS, Transport
+
+ROOT = Path(__file__).parents[3]
+
+
+class ServerProcess:
+    """`python -m tests.proto.conformance.server_process TRANSPORT ADDRESS`."""
+
+    def __init__(self, transport: Transport, address: str) -> None:
+        command = [sys.executable, "-m", "tests.proto.conformance.server_process", str(transport), address]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
+        assert self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], 30)
+        self.address = self._process.stdout.readline().decode().strip() if ready else ""
+        assert self.address, "the server did not start"
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self._process.pid, number)
+
+    def kill(self) -> None:
+        """End it at once; returns when it is gone."""
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
+async def serve(transport: Transport, address: str) -> None:
+    """Serve until SIGTERM; says on standard output where."""
+    async with transport.serving(transport.servicer(), address) as serving:
+        print(serving.address, flush=True)
+        ended = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+        await ended.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve({str(each): each for each in TRANSPORTS}[sys.argv[1]], sys.argv[2]))
