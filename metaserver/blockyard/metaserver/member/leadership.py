@@ -15,12 +15,13 @@ from blockyard.metaserver.member.applier import Applier
 from blockyard.metaserver.member.driver import Driver
 from blockyard.metaserver.member.group_machine import internal
 from blockyard.metaserver.member.peers import Peers
+from blockyard.metaserver.member.redirect import not_leader
 from blockyard.metaserver.raft import NOBODY, Role
 from blockyard.metaserver.state.commands import METADATA, method_id
 from blockyard.proto import errors
 from blockyard.proto.call import Deferred
 from blockyard.proto.cluster_pb2 import ChangeNodeRequest, ReportReplicaRequest
-from blockyard.proto.common_pb2 import Address, Empty
+from blockyard.proto.common_pb2 import Empty
 from blockyard.proto.internal_pb2 import ExpireSessionsRequest, KeepSessionsRequest, MakeClusterRequest
 from blockyard.proto.metadata_pb2 import KeepSessionReply, StatFilesystemReply
 from google.protobuf.message import Message
@@ -69,12 +70,7 @@ class Leadership:
 
     def not_leader(self) -> errors.NotLeader:
         """Return the error that sends a client to the leader."""
-        leader = self._driver.core.leader
-        known = self._peers.book.get(leader)
-        address = Address() if known is None else known.address
-        if leader == NOBODY or known is None:
-            return errors.NotLeader("nobody leads the group right now; ask again", retry_after_ms=50)
-        return errors.NotLeader(f"member {int(leader)} leads the group", leader=address)
+        return not_leader(self._driver, self._peers)
 
     def check_room(self, method: int) -> None:
         """Refuse what needs space when a disk is nearly full."""
@@ -116,7 +112,9 @@ class Leadership:
     def _role_changed(self, role: Role) -> None:
         self.stop()
         self._applier.lose_waits()
-        self._driver.proposals.clock.leading(role is Role.LEADER)
+        clock = self._driver.proposals.clock
+        clock.applied(*self._applier.machine.state.clocks())  # of before this process started, and of snapshots
+        clock.leading(role is Role.LEADER)
         if role is Role.LEADER:
             self.heartbeats.lead()
             self._heard.clear()

@@ -123,9 +123,7 @@ class StateMachine:
         `changes`. A command that is refused leaves nothing but its answer.
         """
         state = self.state
-        state.now = time_ns
-        state.clock_ms = session_clock_ms
-        state.start_time(time_ns)
+        state.begin_entry(time_ns, session_clock_ms)
         applied = Applied()
         outcomes, encoded, operations = applied.outcomes, applied.encoded, CHANGES
         references = state.references
@@ -145,6 +143,7 @@ class StateMachine:
         if self._records:
             applied.log = oplog.append(state, index, self._records)
             self._records = []
+        state.end_entry()
         self.sessions.end_entry()
         return applied
 
@@ -194,6 +193,11 @@ class StateMachine:
 
     def _log(self, operation: Operation, who: Caller, request: Any, errno: int) -> None:
         state = self.state
+        if state.written:
+            uses = (operation.code, who, state.session)
+            self._records += [oplog.record(*uses, errno, inode, 0, b"") for inode, errno in state.written]
+            state.written.clear()
+            return
         if operation.named:
             name = request.name
             record = oplog.record(

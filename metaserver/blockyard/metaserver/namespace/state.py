@@ -27,6 +27,11 @@ NEXT_HANDLE: Final = b"next_handle"
 NEXT_SESSION: Final = b"next_session"
 INODES: Final = b"inodes"
 
+CLOCK_NS: Final = b"clock.ns"
+CLOCK_MS: Final = b"clock.ms"
+SKIPPED_INODES: Final = 1 << 24  # the check keeps a byte per id ever given
+SKIPPED_NUMBERS: Final = 1 << 32
+
 _CACHED_INODES: Final = 300_000
 
 
@@ -76,6 +81,7 @@ class State:
         "session",
         "subject",
         "tx",
+        "written",
     )
 
     def __init__(self, store: KeyValueStore, leases: BlockLeases) -> None:
@@ -95,6 +101,7 @@ class State:
         self.session = 0  # who asks, and
         self.sequence = 0  # which operation; 0 for reads and internal commands
         self.subject = 0  # inode that the operation turned out to be about, for the operation log
+        self.written: list[tuple[int, int]] = []  # of an operation on many files: each inode, and 0 or an errno
         if self.inodes.get(ROOT) is None:
             self._make_root()
 
@@ -189,7 +196,28 @@ class State:
         self.references.forget()
         self.tx.rollback()
 
-    def start_time(self, time_ns: int) -> None:
+    def clocks(self) -> tuple[int, int]:
+        """Return the time in ns and the session clock in ms of the last entry."""
+        return self.counters.get(CLOCK_NS) or 0, self.counters.get(CLOCK_MS) or 0
+
+    def begin_entry(self, time_ns: int, clock_ms: int) -> None:
+        """Take an entry's clocks; neither goes back, whoever leads and whatever its machine thinks what time it is."""
+        last_ns, last_ms = self.clocks()
+        self.now, self.clock_ms = max(time_ns, last_ns), max(clock_ms, last_ms)
+        self._start_time(self.now)
+
+    def end_entry(self) -> None:
+        """Keep the clocks: a restarted member goes on from them."""
+        self.counters.put(CLOCK_NS, self.now)
+        self.counters.put(CLOCK_MS, self.clock_ms)
+
+    def skip_ahead(self) -> None:
+        """Pass over ids of inodes, handles and sessions that were given out after this state was copied."""
+        self.counters.add(NEXT_INODE, SKIPPED_INODES)
+        self.counters.add(NEXT_HANDLE, SKIPPED_NUMBERS)
+        self.counters.add(NEXT_SESSION, SKIPPED_NUMBERS)
+
+    def _start_time(self, time_ns: int) -> None:
         """Give the root its times, once, when the first entry says what time it is."""
         if self.inode(ROOT).birth_ns == 0:
             root = self.edit(ROOT)
