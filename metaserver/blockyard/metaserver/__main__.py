@@ -15,12 +15,15 @@ from pathlib import Path
 
 import uvloop
 from blockyard.metaserver.member import settings as derived
+from blockyard.metaserver.member.group_machine import GroupMachine
 from blockyard.metaserver.member.process import serve
 from blockyard.metaserver.raft import DurableState, InvalidMembership
 from blockyard.metaserver.storage import backup
+from blockyard.metaserver.storage.checkpoint import Checkpoint
 from blockyard.metaserver.storage.directory import DataDirectory
 from blockyard.metaserver.storage.failures import CorruptStorage, DirectoryRefused, StorageFailed
 from blockyard.metaserver.storage.identity import Identity
+from blockyard.metaserver.storage.state_store import StateStore
 from blockyard.proto import logs
 from blockyard.proto.ids import INCARNATION, MEMBER, ClusterId
 from blockyard.proto.settings import MetaserverSettings, SettingsError, load
@@ -85,13 +88,39 @@ def _make(settings: MetaserverSettings, arguments: argparse.Namespace) -> None:
 
 
 def _restore(path: Path, identity: Identity, source: Path, settings: MetaserverSettings) -> None:
+    group = derived.founding_membership(settings)
+    if [member.id for member in group.members] != [derived.member_id(settings)]:
+        raise SettingsError("metaserver.group: a restored group begins with this member alone; join the others to it")
     staging = path.with_name(path.name + ".restoring")
-    checkpoint, _ = backup.restore(source, staging)
     try:
-        durable = backup.restored_state(checkpoint.base, derived.founding_membership(settings))
-        DataDirectory.create_from(path, identity, durable, checkpoint)
+        checkpoint, cluster = backup.restore(source, staging)
+        if cluster != identity.cluster:
+            raise SettingsError(
+                f"cluster.id: {source} is a backup of cluster {cluster}, the settings say {identity.cluster}; "
+                "write the backup's there, so that the storage nodes know their metadata again"
+            )
+        if checkpoint.base.membership.kind(derived.member_id(settings)) is not None:
+            raise SettingsError(
+                f"metaserver.member: {int(identity.member)} was a member when {source} was made; give a new id, "
+                "so that the old member is refused if it comes back"
+            )
+        _skip_ahead(checkpoint, identity)
+        durable = backup.restored_state(checkpoint.base, group)
+        DataDirectory.create(path, identity, durable, with_state=True, state_from=checkpoint)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _skip_ahead(checkpoint: Checkpoint, identity: Identity) -> None:
+    """Pass over the ids that may have been given out after the backup was made."""
+    store = StateStore(checkpoint.path)
+    try:
+        machine = GroupMachine(store, identity.cluster)
+        machine.skip_ahead()
+        store.apply(machine.changes(), checkpoint.base.index)
+        store.flush()
+    finally:
+        store.close()
 
 
 def _say(error: BaseException, status: int) -> int:

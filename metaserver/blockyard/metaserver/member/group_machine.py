@@ -79,6 +79,15 @@ class GroupMachine(StateMachine):
 
         self.register(CommandKind(service + name, request, reply), External(carry_out, once))
 
+    def skip_ahead(self) -> None:
+        """Pass over ids that may have been given out since this state was copied: the first thing after a restore.
+
+        What storage nodes and clients learned from the group after the copy was made must never get a second meaning.
+        """
+        self.cluster_state.skip_ahead(self.tx)
+        self.state.skip_ahead()
+        self.tx.commit()
+
     def _make_cluster(self, tx: Transaction, request: MakeClusterRequest, inputs: Sequence[int]) -> Empty:
         settings = ClusterSettings(
             request.cluster,

@@ -20,6 +20,11 @@ def raft_config(raft: Raft, member: MemberId, witness: bool) -> RaftConfig:
     )
 
 
+def member_id(settings: MetaserverSettings) -> MemberId:
+    """Return this member's id."""
+    return MemberId(settings.metaserver.member)
+
+
 def founders(settings: MetaserverSettings) -> list[GroupMember]:
     """Return the group's first members."""
     return [parse_member(text) for text in settings.metaserver.group]
