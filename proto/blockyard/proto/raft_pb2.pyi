@@ -210,24 +210,32 @@ class RaftMessage(_message.Message):
     def __init__(self, kind: _Optional[_Union[RaftKind, str]] = ..., sender: _Optional[int] = ..., receiver: _Optional[int] = ..., term: _Optional[int] = ..., index: _Optional[int] = ..., log_term: _Optional[int] = ..., commit: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[LogEntry, _Mapping]]] = ..., reject: _Optional[bool] = ..., hint_index: _Optional[int] = ..., hint_term: _Optional[int] = ..., context: _Optional[int] = ..., pre: _Optional[bool] = ..., transfer: _Optional[bool] = ..., membership: _Optional[_Union[Membership, _Mapping]] = ..., extra: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class StepRequest(_message.Message):
-    __slots__ = ("cluster", "incarnation", "starts", "messages", "address_book")
+    __slots__ = ("cluster", "incarnation", "starts", "messages", "address_book", "receiver_incarnation", "receiver_starts")
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     STARTS_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_BOOK_FIELD_NUMBER: _ClassVar[int]
+    RECEIVER_INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    RECEIVER_STARTS_FIELD_NUMBER: _ClassVar[int]
     cluster: str
     incarnation: int
     starts: int
     messages: _containers.RepeatedCompositeFieldContainer[RaftMessage]
     address_book: _containers.RepeatedCompositeFieldContainer[GroupMember]
-    def __init__(self, cluster: _Optional[str] = ..., incarnation: _Optional[int] = ..., starts: _Optional[int] = ..., messages: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ..., address_book: _Optional[_Iterable[_Union[GroupMember, _Mapping]]] = ...) -> None: ...
+    receiver_incarnation: int
+    receiver_starts: int
+    def __init__(self, cluster: _Optional[str] = ..., incarnation: _Optional[int] = ..., starts: _Optional[int] = ..., messages: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ..., address_book: _Optional[_Iterable[_Union[GroupMember, _Mapping]]] = ..., receiver_incarnation: _Optional[int] = ..., receiver_starts: _Optional[int] = ...) -> None: ...
 
 class StepReply(_message.Message):
-    __slots__ = ("messages",)
+    __slots__ = ("messages", "incarnation", "starts")
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    STARTS_FIELD_NUMBER: _ClassVar[int]
     messages: _containers.RepeatedCompositeFieldContainer[RaftMessage]
-    def __init__(self, messages: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ...) -> None: ...
+    incarnation: int
+    starts: int
+    def __init__(self, messages: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ..., incarnation: _Optional[int] = ..., starts: _Optional[int] = ...) -> None: ...
 
 class SnapshotPart(_message.Message):
     __slots__ = ("base", "cluster", "file", "offset", "crc32c", "data", "last", "context")

@@ -11,6 +11,7 @@ from blockyard.metaserver.member.applier import Applier
 from blockyard.metaserver.member.driver import Driver
 from blockyard.metaserver.member.leadership import Leadership
 from blockyard.metaserver.member.peers import Peers
+from blockyard.metaserver.member.redirect import not_leader
 from blockyard.metaserver.member.snapshots import Snapshots
 from blockyard.metaserver.namespace.state import INODES
 from blockyard.metaserver.raft import MemberId, MembershipChange, Role
@@ -163,7 +164,7 @@ class AdminService:
     def _learn(self, member: pb.GroupMember) -> None:
         if not member.id or not member.address.host or not member.address.lane_port:
             raise errors.InvalidArgument("a new member needs an id, a host and a lane port")
-        self._peers.learn([member])
+        self._peers.learn([member], MemberId(member.id))
 
     async def _change(self, kind: ChangeKind, member: int) -> None:
         core, deadline = self._driver.core, asyncio.get_running_loop().time() + CATCH_UP_S
@@ -199,9 +200,8 @@ class AdminService:
         return pb.Membership(members=[self._member(member.id).member for member in core.membership.members])
 
     def _check_leads(self) -> None:
-        if self._leadership is None:
-            raise errors.NotLeader("a witness does not serve; ask a data member")
-        self._leadership.check()
+        if self._driver.core.role is not Role.LEADER or self._leadership is None:
+            raise not_leader(self._driver, self._peers)
 
     # ------------------------------------------------------------------------------------------ copies, checks
 

@@ -32,6 +32,7 @@ class Applier:
         self.machine = machine
         self.applied = store.applied_index()
         self.on_entry: list[Callable[[LogIndex, Applied], None]] = []
+        self.on_switch: list[Callable[[], None]] = []
         self._install = install
         self._locks: dict[tuple[int, int], Deferred] = {}
 
@@ -54,6 +55,8 @@ class Applier:
         """Take the staged state of `snapshot` in place of the living one, and begin the log at it: all or nothing."""
         self.store, self.machine = self._install(snapshot.base, hard_state, entries)
         self.applied = self.store.applied_index()
+        for callback in self.on_switch:
+            callback()
 
     def map_epoch(self) -> int:
         """Return the cluster map's epoch, 0 before there is a cluster."""
@@ -67,9 +70,13 @@ class Applier:
         known = self.machine.sessions.known.get(session)
         return "" if known is None else known.client
 
-    def cancel_wait(self, session: int, sequence: int) -> None:
-        """Whoever waited for a lock does not any more."""
-        self._locks.pop((session, sequence), None)
+    def cancel_wait(self, session: int, sequence: int, deferred: Deferred) -> bool:
+        """Whoever waits for a lock with `deferred` does not any more; False: the same request waits anew."""
+        key = (session, sequence)
+        if self._locks.get(key, deferred) is not deferred:
+            return False
+        self._locks.pop(key, None)
+        return True
 
     def lose_waits(self) -> None:
         """This member leads no more: who waits for a lock asks the new leader, under the same request id."""

@@ -34,6 +34,7 @@ class ClusterService:
         self._moved = asyncio.Event()
         self._epoch = 0
         applier.on_entry.append(self._entry_applied)
+        applier.on_switch.append(self._notice_epoch)
 
     # ------------------------------------------------------------------------------------------ storage nodes
 
@@ -58,9 +59,9 @@ class ClusterService:
     async def ListReclaim(self, request: pb.ListReclaimRequest, context: CallContext) -> pb.ListReclaimReply:
         """Return dead blocks that a node may have copies of."""
         self._leadership.check()
-        machine = self._applier.machine
 
         def serve() -> tuple[pb.ListReclaimReply, int, int]:
+            machine = self._applier.machine
             state, tx = machine.cluster_state, machine.tx
             return state.list_reclaim(tx, request), state.view(tx).epoch, state.reclaim_counts(tx)[1]
 
@@ -77,8 +78,12 @@ class ClusterService:
 
     def CheckBlocks(self, request: pb.CheckBlocksRequest, context: CallContext) -> Deferred:
         """Say whether blocks live; as linearizable as any read, or the deleted would rise again."""
-        machine = self._applier.machine
-        return self._driver.read(lambda: machine.cluster_state.check_blocks(machine.tx, request))
+
+        def check() -> pb.CheckBlocksReply:
+            machine = self._applier.machine
+            return machine.cluster_state.check_blocks(machine.tx, request)
+
+        return self._driver.read(check)
 
     async def ReportReplica(self, request: pb.ReportReplicaRequest, context: CallContext) -> Empty:
         """Note that a replica was found bad; the node that holds it verifies and repairs on the client's word."""
@@ -120,8 +125,12 @@ class ClusterService:
     def Status(self, request: pb.ClusterStatusRequest, context: CallContext) -> Deferred:
         """Return how the cluster is, as the leader sees it."""
         self._leadership.check()
-        machine, liveness = self._applier.machine, self._leadership.heartbeats.liveness
-        return self._driver.read(lambda: machine.cluster_state.status(machine.tx, liveness, now_ms()))
+
+        def status() -> pb.ClusterStatusReply:
+            machine, liveness = self._applier.machine, self._leadership.heartbeats.liveness
+            return machine.cluster_state.status(machine.tx, liveness, now_ms())
+
+        return self._driver.read(status)
 
     # ------------------------------------------------------------------------------------------ within
 
@@ -131,10 +140,16 @@ class ClusterService:
         return self._driver.propose(method, request, inputs)
 
     def _map(self, request: pb.GetClusterMapRequest) -> Any:
-        machine = self._applier.machine
-        return lambda: machine.cluster_state.get_cluster_map(machine.tx, request)
+        def get() -> pb.GetClusterMapReply:
+            machine = self._applier.machine  # a snapshot may have replaced the one of when this was asked
+            return machine.cluster_state.get_cluster_map(machine.tx, request)
+
+        return get
 
     def _entry_applied(self, index: LogIndex, applied: Applied) -> None:
+        self._notice_epoch()
+
+    def _notice_epoch(self) -> None:
         epoch = self._applier.map_epoch()
         if epoch != self._epoch:
             self._epoch = epoch

@@ -67,12 +67,13 @@ class MetadataService:
         self._validate(_SET_LOCK, request)
         deferred = self._driver.propose(_SET_LOCK, request)
         if request.wait:
-            context.add_done_callback(lambda: None if deferred.settled else self._cancel_wait(request))
+            context.add_done_callback(lambda: self._call_over(request, deferred))
         return deferred
 
-    def _cancel_wait(self, request: pb.SetLockRequest) -> None:
+    def _call_over(self, request: pb.SetLockRequest, deferred: Deferred) -> None:
         number = request.request
-        self._applier.cancel_wait(number.session, number.sequence)
+        if deferred.settled or not self._applier.cancel_wait(number.session, number.sequence, deferred):
+            return
         self._driver.propose(_CANCEL_LOCK, CancelLockRequest(session=number.session, sequence=number.sequence))
 
     def Batch(self, request: pb.BatchRequest, context: CallContext) -> Deferred:

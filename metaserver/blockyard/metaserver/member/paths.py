@@ -1,5 +1,7 @@
 """Paths of inodes, for people: the namespace itself knows only parents and names."""
 
+from collections.abc import Callable
+
 from blockyard.metaserver.namespace.state import ROOT, State
 from blockyard.proto.metadata_pb2 import OperationRecord
 
@@ -9,7 +11,8 @@ DEPTH_MAX = 4_096
 class Paths:
     """Finds paths of directories; remembers what it found or was told."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: Callable[[], State]) -> None:
+        """`state` returns the state of now: a snapshot may replace it."""
         self._state = state
         self._names: dict[int, tuple[int, bytes]] = {}
 
@@ -27,7 +30,7 @@ class Paths:
 
     def of_inode(self, inode: int) -> bytes:
         """Return some path of an inode, empty when it is gone or has no name that can be found."""
-        found = self._state.inodes.get(inode)
+        found = self._state().inodes.get(inode)
         if inode == ROOT:
             return b"/"
         if found is None or not found.parent:
@@ -41,7 +44,7 @@ class Paths:
         for _ in range(DEPTH_MAX):
             if directory == ROOT:
                 return b"/" + b"/".join(reversed(parts))
-            found = self._state.inodes.get(directory)
+            found = self._state().inodes.get(directory)
             parent, name = self._names.get(directory, (0, b""))
             if found is not None and found.parent != parent:
                 parent, name = found.parent, self._name(directory, found.parent) or b""
@@ -55,12 +58,12 @@ class Paths:
         known = self._names.get(inode)
         if known is not None and known[0] == parent and self._leads_to(parent, known[1], inode):
             return known[1]
-        for row in self._state.dentries.list(parent, 0):
+        for row in self._state().dentries.list(parent, 0):
             if row.inode == inode:
                 self._names[inode] = (parent, row.name)
                 return row.name
         return None
 
     def _leads_to(self, parent: int, name: bytes, inode: int) -> bool:
-        entry = self._state.dentries.get((parent, name))
+        entry = self._state().dentries.get((parent, name))
         return entry is not None and entry.inode == inode

@@ -12,6 +12,7 @@ import grpc
 import structlog
 from blockyard.metaserver import raft
 from blockyard.metaserver.member import wire
+from blockyard.metaserver.member.known_peers import KnownPeers
 from blockyard.metaserver.raft import MemberId
 from blockyard.proto import errors
 from blockyard.proto.lane import AioChannel
@@ -32,30 +33,45 @@ class Peers:
         self,
         me: MemberId,
         envelope: StepRequest,
+        known: KnownPeers,
         receive: Callable[[Sequence[raft.Message]], None],
         unreachable: Callable[[MemberId], None],
         learned: Callable[[], None],
+        refused: Callable[[str], None],
     ) -> None:
         """`envelope` carries who this member is; `receive` steps answers, `unreachable` is told of broken links.
 
-        `learned` is told when the address book has changed.
+        `learned` is told when the address book has changed, `refused` when a peer says that this member is not who it
+        was.
         """
         self.book: dict[MemberId, GroupMember] = {}
         self._me = me
         self._envelope = envelope
+        self._known = known
         self._receive = receive
         self._unreachable = unreachable
         self._learned = learned
+        self._refused = refused
         self._links: dict[MemberId, Link] = {}
 
-    def learn(self, members: Sequence[GroupMember]) -> bool:
-        """Take addresses into the book; return whether any was new."""
+    def begin(self, members: Sequence[GroupMember]) -> None:
+        """Start from what the settings or the last run knew."""
+        self.book.update((MemberId(member.id), member) for member in members)
+
+    def learn(self, members: Sequence[GroupMember], authority: MemberId) -> bool:
+        """Take addresses into the book; return whether any was new.
+
+        `authority` is the member that speaks: where it is itself it knows best; of others, only what was not known
+        is taken, or two members that know different things of a third would never agree.
+        """
         changed = False
         for member in members:
-            known = self.book.get(MemberId(member.id))
-            if known is None or known.address != member.address:
-                self.book[MemberId(member.id)] = member
-                self._drop(MemberId(member.id))
+            id = MemberId(member.id)
+            known = self.book.get(id)
+            if known is None or (id == authority and known.address != member.address):
+                self.book[id] = member
+                if known is None or _endpoint(known) != _endpoint(member):
+                    self._drop(id)
                 changed = True
         if changed:
             self._learned()
@@ -88,22 +104,34 @@ class Peers:
         for link in list(self._links.values()):
             await link.close()
 
-    def step_request(self, messages: Sequence[RaftMessage], first: bool) -> StepRequest:
+    def step_request(self, to: MemberId, messages: Sequence[RaftMessage], first: bool) -> StepRequest:
         """Return the envelope around `messages`; the first of a connection brings the address book."""
+        known = self._known.of(to)
         request = StepRequest(
             cluster=self._envelope.cluster,
             incarnation=self._envelope.incarnation,
             starts=self._envelope.starts,
             messages=messages,
+            receiver_incarnation=known.incarnation,
+            receiver_starts=known.starts,
         )
         if first:
             request.address_book.extend(self.book[member] for member in sorted(self.book))
         return request
 
-    def received(self, reply: StepReply) -> None:
-        """Step what a peer answered at once."""
+    def step_reply(self, messages: Sequence[RaftMessage]) -> StepReply:
+        """Return the envelope around what there is to say at once."""
+        return StepReply(messages=messages, incarnation=self._envelope.incarnation, starts=self._envelope.starts)
+
+    def received(self, member: MemberId, reply: StepReply) -> None:
+        """Step what a peer answered at once. Raises StaleIncarnation when it is not who it was."""
+        self._known.check(member, reply.incarnation, reply.starts)
         if reply.messages:
             self._receive(wire.all_from_wire(reply.messages))
+
+    def refused(self, error: errors.StaleIncarnation) -> None:
+        """A peer says that this member is not who it was."""
+        self._refused(error.message)
 
     def broken(self, member: MemberId) -> None:
         """A link broke: what was on its way is probably lost."""
@@ -130,6 +158,7 @@ class Link:
         self._introduced = False
         self._down_until = 0.0
         self._closing: asyncio.Task[None] | None = None
+        self._complaint = ""
 
     def send(self, message: raft.Message) -> None:
         """Send a message with the others of this turn."""
@@ -147,7 +176,7 @@ class Link:
     def _flush(self) -> None:
         self._scheduled = False
         messages, self._waiting = self._waiting, []
-        request = self._peers.step_request(messages, first=not self._introduced)
+        request = self._peers.step_request(self._member, messages, first=not self._introduced)
         self._introduced = True
         self._under_way += 1
         future: asyncio.Future[StepReply] = self._step(request)
@@ -159,16 +188,28 @@ class Link:
             return
         error = future.exception()
         if error is None:
-            self._peers.received(future.result())
+            try:
+                self._peers.received(self._member, future.result())
+                self._complaint = ""
+            except errors.StaleIncarnation as stale:
+                self._complain("peer_is_not_who_it_was", stale)
             return
         if isinstance(error, errors.Unavailable | errors.ConnectionLost | errors.DeadlineExceeded):
             self._introduced = False
             self._down_until = self._loop.time() + RECONNECT_S
             self._peers.broken(self._member)
+        elif isinstance(error, errors.StaleIncarnation):
+            self._peers.refused(error)
         elif isinstance(error, errors.BlockyardError):
-            _log.warning("peer_refuses", member=int(self._member), error=error.message)
+            self._complain("peer_refuses", error)
         else:
             raise error
+
+    def _complain(self, event: str, error: errors.BlockyardError) -> None:
+        """Log it, unless it is what was logged last: it comes again with every heartbeat."""
+        if self._complaint != error.message:
+            self._complaint = error.message
+            _log.warning(event, member=int(self._member), error=error.message)
 
     def abandon(self) -> None:
         """Close without waiting: the address changed."""
@@ -177,3 +218,7 @@ class Link:
     async def close(self) -> None:
         """Close the connection."""
         await self.channel.close()
+
+
+def _endpoint(member: GroupMember) -> tuple[str, int]:
+    return member.address.host, member.address.lane_port

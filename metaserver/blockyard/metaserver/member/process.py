@@ -7,8 +7,9 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import grpc
 import structlog
 from blockyard.metaserver.cluster.liveness import LivenessSettings
 from blockyard.metaserver.member import address_book
@@ -24,25 +25,37 @@ from blockyard.metaserver.member.metadata_service import MetadataService
 from blockyard.metaserver.member.metrics import MemberMetrics
 from blockyard.metaserver.member.peers import Peers
 from blockyard.metaserver.member.raft_service import RaftService
+from blockyard.metaserver.member.redirect import CLUSTER, METADATA, Redirect, not_leader
 from blockyard.metaserver.member.snapshots import Snapshots
 from blockyard.metaserver.member.watchers import OperationTail, Watchers
 from blockyard.metaserver.raft import MemberId, RaftCore
 from blockyard.metaserver.storage.directory import DataDirectory
+from blockyard.metaserver.storage.failures import DirectoryRefused
 from blockyard.metaserver.storage.space import SpaceLimits, SpaceWatch, free_bytes
+from blockyard.proto import errors
 from blockyard.proto.call import register
 from blockyard.proto.cluster_pb2_grpc import add_ClusterServicer_to_server
+from blockyard.proto.common_pb2 import Address
 from blockyard.proto.door.server import DoorServer
 from blockyard.proto.ids import MEMBER, ClusterId
-from blockyard.proto.lane import AioServer, Limits
+from blockyard.proto.lane import AioChannel, AioServer, Limits
 from blockyard.proto.metadata_pb2_grpc import add_MetadataServicer_to_server
 from blockyard.proto.metrics import ProcessMetrics
 from blockyard.proto.probe import AioProbe
 from blockyard.proto.probe_pb2_grpc import add_ProbeServicer_to_server
-from blockyard.proto.raft_pb2 import StepRequest
-from blockyard.proto.raft_pb2_grpc import add_MetaAdminServicer_to_server, add_RaftServicer_to_server
+from blockyard.proto.raft_pb2 import (
+    MEMBER_DATA,
+    MEMBER_WITNESS,
+    GroupMember,
+    MetaStatusReply,
+    MetaStatusRequest,
+    StepRequest,
+)
+from blockyard.proto.raft_pb2_grpc import MetaAdminStub, add_MetaAdminServicer_to_server, add_RaftServicer_to_server
 from blockyard.proto.settings import MetaserverSettings
 
 SPACE_ROUND_S = 1.0
+SELF_CHECK_S = 1.0
 _log = structlog.get_logger(__name__)
 
 
@@ -63,8 +76,11 @@ class Member:
         self.directory = DataDirectory(self.path, self.cluster, MEMBER.check(self.id), with_state=not self.witness)
         identity = self.directory.identity
         envelope = StepRequest(cluster=self.cluster, incarnation=identity.incarnation, starts=identity.starts)
-        self.peers = Peers(self.id, envelope, self._received, self._unreachable, self._save_book)
-        self.peers.learn(address_book.load(self.path, derived.founders(settings)))
+        self.known = KnownPeers(self.path, identity, self._superseded)
+        self.peers = Peers(
+            self.id, envelope, self.known, self._received, self._unreachable, self._save_book, self._superseded
+        )
+        self.peers.begin(address_book.load(self.path, derived.founders(settings)))
         self.snapshots = Snapshots(self.directory, self.cluster, self.peers)
         self.applier: Applier | None = None
         if not self.witness:
@@ -79,11 +95,18 @@ class Member:
         )
         self.leadership: Leadership | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._stop = asyncio.Event()
+        self._why = ""
 
     # ------------------------------------------------------------------------------------------ serving
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set, then end in good order."""
+        """Serve until `stop` is set, then end in good order.
+
+        Raises DirectoryRefused when the group knows a newer start of this member, or another member under its id.
+        """
+        self._stop = stop
+        await self._refuse_beside_another()
         lane = self._lane()
         door = DoorServer(self.settings.door, metrics=self.metrics.transport("grpc", "server"))
         self._register(lane, door)
@@ -93,6 +116,7 @@ class Member:
             await lane.listen_unix(listen.unix_path)
         grpc_port = door.listen_tcp(listen.host, listen.grpc_port)
         await door.start()
+        self.peers.learn([self._described(lane_port, grpc_port)], self.id)
         endpoint = None
         if self.settings.metrics.enabled:
             endpoint = self.metrics.serve(self.settings.metrics.port, self.settings.metrics.host)
@@ -106,10 +130,47 @@ class Member:
         await self._end(lane, door)
         if endpoint is not None:
             endpoint.stop()
+        if self._why:
+            raise DirectoryRefused(f"{self.path}: {self._why}.")
+
+    async def _refuse_beside_another(self) -> None:
+        """Raise DirectoryRefused when somebody already serves as this member where the group knows it to be."""
+        known, host = self.peers.book.get(self.id), self._host()
+        if known is None or (known.address.host, known.address.lane_port) == (host, self.settings.listen.lane_port):
+            return
+        address = f"{known.address.host}:{known.address.lane_port}"
+        try:
+            async with AioChannel(address, timeout_s=SELF_CHECK_S, connect_timeout_s=SELF_CHECK_S) as channel:
+                stub: Any = MetaAdminStub(cast(grpc.Channel, channel))
+                found: MetaStatusReply = await stub.Status(MetaStatusRequest())
+        except errors.BlockyardError:
+            return  # nobody is there: this member has moved
+        if (found.cluster, found.member) == (self.cluster, self.id):
+            self.directory.close()
+            raise DirectoryRefused(
+                f"{self.path}: member {int(self.id)} already runs at {address}, so this directory is a copy. "
+                "Remove it; to add a member use `blockyard meta join` with a new id."
+            )
+
+    def _host(self) -> str:
+        return self.settings.listen.advertise_host or self.settings.listen.host
+
+    def _described(self, lane_port: int, grpc_port: int) -> GroupMember:
+        kind = MEMBER_WITNESS if self.witness else MEMBER_DATA
+        address = Address(host=self._host(), lane_port=lane_port, grpc_port=grpc_port)
+        return GroupMember(id=self.id, kind=kind, address=address)
+
+    def _superseded(self, why: str) -> None:
+        """The group knows a newer start of this member, or another: what this one promises is worth nothing."""
+        if not self._why:
+            self._why = why
+            self.driver.stop()
+            self._stop.set()
 
     async def _end(self, lane: AioServer, door: DoorServer) -> None:
         _log.info("stopping", member=int(self.id))
-        self._hand_over()
+        if not self._why:
+            self._hand_over()
         for task in self._tasks:
             task.cancel()
         if self.leadership is not None:
@@ -137,11 +198,13 @@ class Member:
 
     def _register(self, lane: AioServer, door: DoorServer) -> None:
         register(add_ProbeServicer_to_server, AioProbe(), lane, door)
-        known = KnownPeers(self.path, self.cluster)
-        raft_service = RaftService(self.driver, self.peers, known, self.snapshots)
+        raft_service = RaftService(self.driver, self.peers, self.known, self.snapshots)
         register(add_RaftServicer_to_server, raft_service, lane)
         if self.applier is not None:
             self._register_data(self.applier, lane, door)
+        else:
+            register(add_MetadataServicer_to_server, Redirect(METADATA, self._not_leader), lane, door)
+            register(add_ClusterServicer_to_server, Redirect(CLUSTER, self._not_leader), lane, door)
         admin = AdminService(
             self.driver,
             self.peers,
@@ -155,6 +218,9 @@ class Member:
         )
         register(add_MetaAdminServicer_to_server, admin, lane, door)
         self.metrics.registry.register(MemberMetrics(self.driver, self.applier, self.leadership, self.directory))
+
+    def _not_leader(self) -> errors.NotLeader:
+        return not_leader(self.driver, self.peers)
 
     def _register_data(self, applier: Applier, lane: AioServer, door: DoorServer) -> None:
         placement = self.settings.placement

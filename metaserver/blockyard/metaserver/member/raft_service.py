@@ -40,10 +40,10 @@ class RaftService:
         strays = [message.to for message in messages if message.to != self._driver.core.id]
         if strays:
             raise errors.MalformedRequest(f"messages for member {strays[0]} came to member {self._driver.core.id}")
-        self._known.check(request, sender)
-        self._peers.learn(request.address_book)
+        self._known.admit(request, sender)
+        self._peers.learn(request.address_book, sender)
         answers = self._driver.step_and_answer(sender, messages)
-        return StepReply(messages=[wire.to_wire(answer) for answer in answers])
+        return self._peers.step_reply([wire.to_wire(answer) for answer in answers])
 
     async def SendSnapshot(self, parts: AsyncIterator[SnapshotPart], context: CallContext) -> Empty:
         """Take a snapshot; it counts only when its last part says so."""

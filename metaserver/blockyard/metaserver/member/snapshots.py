@@ -1,6 +1,7 @@
 """Snapshots out and in, and everything else that keeps the disk in shape: flushes, compaction, spare log segments."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
@@ -39,6 +40,7 @@ class Snapshots:
         self._core: RaftCore | None = None
         self._staged: Checkpoint | None = None
         self._checkpointing = asyncio.Lock()
+        self._flushing = threading.Lock()  # a state that is being flushed is not to be closed
         self._pins: dict[LogIndex, int] = {}
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -86,7 +88,7 @@ class Snapshots:
     async def take(self) -> Checkpoint:
         """Make a checkpoint; older ones go. What takes long is done beside the event loop."""
         async with self._checkpointing:
-            await asyncio.to_thread(self._directory.state.flush)
+            await asyncio.to_thread(self._flush)
             checkpoint = self._directory.take_checkpoint(lambda index: self.core.snapshot_metadata(index).membership)
             self._drop_old()
             return checkpoint
@@ -156,7 +158,8 @@ class Snapshots:
         staged, self._staged = self._staged, None
         assert staged is not None, "the core took up a snapshot that was not staged"
         assert staged.base.index == base.index, f"snapshot {staged.base.index} is staged, {base.index} was announced"
-        store = self._directory.install_snapshot(staged, hard_state, entries)
+        with self._flushing:
+            store = self._directory.install_snapshot(staged, hard_state, entries)
         _log.info("snapshot_installed", index=int(base.index))
         return store, GroupMachine(store, self._cluster)
 
@@ -180,8 +183,13 @@ class Snapshots:
             if self._directory.states is None:
                 continue
             if self._directory.state.flush_due or self._is_long(snapshot_after_entries):
-                await asyncio.to_thread(self._directory.state.flush)
+                await asyncio.to_thread(self._flush)
             self._compact(snapshot_after_entries)
+
+    def _flush(self) -> None:
+        """Flush the state, beside the event loop."""
+        with self._flushing:
+            self._directory.state.flush()
 
     def _is_long(self, limit: int) -> bool:
         log = self._directory.log
@@ -194,8 +202,9 @@ class Snapshots:
             index = min([index, *self._slow_members()])
         if index - log.base.index < KEPT_ENTRIES:
             return
-        self._directory.compact(core.snapshot_metadata(LogIndex(index)).base)
+        base = core.snapshot_metadata(LogIndex(index)).base
         core.compacted(LogIndex(index))
+        self._directory.compact(base)
 
     def _slow_members(self) -> list[int]:
         """As leader: how far each data member is, the silent ones too: while the log is short they may come back."""

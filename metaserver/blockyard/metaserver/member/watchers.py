@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from itertools import islice
 from typing import Generic, TypeVar
 
 from blockyard.metaserver.member.applier import Applier
@@ -32,12 +33,23 @@ class Subscription(Generic[Item]):
             self.lost = True
         else:
             self._queue.append(item)
+        self._wake()
+
+    def lose(self) -> None:
+        """Drop what is queued: it is stale, or there is too much of it."""
+        self._queue.clear()
+        self.lost = True
+        self._wake()
+
+    def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def get(self) -> Item:
-        """Return the next item."""
+    async def get(self) -> Item | None:
+        """Return the next item, None when some were lost and none is left: the reader then says that it goes on."""
         while not self._queue:
+            if self.lost:
+                return None
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         return self._queue.popleft()
@@ -51,18 +63,21 @@ class Watchers:
         self._subscriptions: dict[Subscription[WatchEvent], int] = {}
         self._epoch = 0
         applier.on_entry.append(self._applied)
+        applier.on_switch.append(self.lost_everything)
 
     async def events(self, request: WatchRequest) -> AsyncIterator[WatchEvent]:
         """Yield events until the reader leaves."""
         subscription: Subscription[WatchEvent] = Subscription()
+        if not self._subscriptions:
+            self._epoch = self._applier.map_epoch()  # nobody listened, so nobody looked
         self._subscriptions[subscription] = request.session
         try:
-            yield WatchEvent(map_epoch=self._applier.map_epoch())
+            yield WatchEvent(map_epoch=self._epoch)
             while True:
                 event = await subscription.get()
-                if subscription.lost:
+                if event is None:
                     subscription.lost = False
-                    event.lost = True
+                    event = WatchEvent(lost=True)
                 yield event
         finally:
             del self._subscriptions[subscription]
@@ -70,7 +85,7 @@ class Watchers:
     def lost_everything(self) -> None:
         """The state was replaced by a snapshot: what changed meanwhile is not known."""
         for subscription in self._subscriptions:
-            subscription.put(WatchEvent(lost=True))
+            subscription.lose()
 
     def _applied(self, index: LogIndex, applied: Applied) -> None:
         if not self._subscriptions:
@@ -106,6 +121,7 @@ class OperationTail:
         self._applier = applier
         self._subscriptions: set[Subscription[tuple[LogIndex, bytes]]] = set()
         applier.on_entry.append(self._applied)
+        applier.on_switch.append(self._lose)
 
     async def records(self, request: OperationLogRequest) -> AsyncIterator[OperationRecord]:
         """Yield the rows that are wanted, with names of clients and paths filled in."""
@@ -127,18 +143,32 @@ class OperationTail:
     async def _all(
         self, subscription: Subscription[tuple[LogIndex, bytes]], follow: bool
     ) -> AsyncIterator[OperationRecord]:
-        paths = Paths(self._applier.machine.state)
-        last, count = 0, 0
-        for record in oplog.read(self._applier.machine.state):
-            last, count = record.index, count + 1
-            yield paths.fill(record)
-            if count % ROWS_PER_TURN == 0:
-                await asyncio.sleep(0)
-        while follow:
-            index, row = await subscription.get()
-            if index > last:
-                for record in oplog.parse(index, row):
+        """Yield what is kept, then what comes. A reader that was too slow goes on in what is kept."""
+        paths = Paths(lambda: self._applier.machine.state)
+        seen = (0, -1)
+        while True:
+            subscription.lost = False
+            while page := self._page(seen):
+                for record in page:
                     yield paths.fill(record)
+                seen = (page[-1].index, page[-1].position)
+                await asyncio.sleep(0)
+            if not follow:
+                return
+            while (item := await subscription.get()) is not None:
+                for record in oplog.parse(*item):
+                    if (record.index, record.position) > seen:
+                        yield paths.fill(record)
+                        seen = (record.index, record.position)
+
+    def _page(self, seen: tuple[int, int]) -> list[OperationRecord]:
+        """Return the next rows that are kept, read at once: between pages a snapshot may replace the state."""
+        rows = oplog.read(self._applier.machine.state, seen[0])
+        return list(islice((record for record in rows if (record.index, record.position) > seen), ROWS_PER_TURN))
+
+    def _lose(self) -> None:
+        for subscription in self._subscriptions:
+            subscription.lose()
 
     def _applied(self, index: LogIndex, applied: Applied) -> None:
         if applied.log:
