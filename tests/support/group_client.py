@@ -89,9 +89,7 @@ class GroupClient:
         sequence = next(self._sequences)
         self._open.add(sequence)
         request.caller.CopyFrom(ME) if not request.HasField("caller") else None
-        request.request.CopyFrom(
-            RequestId(session=self.session, sequence=sequence, answered_below=min(self._open))
-        )
+        request.request.CopyFrom(RequestId(session=self.session, sequence=sequence, answered_below=min(self._open)))
         reply = await self._somewhere(method, request)
         self._open.discard(sequence)  # after an error nobody answered, it stays open for good
         return reply
@@ -113,7 +111,9 @@ class GroupClient:
             except AGAIN as error:
                 self.retries += 1
                 if time.monotonic() > deadline:
-                    raise errors.DeadlineExceeded(f"nobody answered {method} in {self.deadline_s} s: {error}") from error
+                    raise errors.DeadlineExceeded(
+                        f"nobody answered {method} in {self.deadline_s} s: {error}"
+                    ) from error
                 if error.leader is not None and error.leader.lane_port:
                     self._leader = f"{error.leader.host}:{error.leader.lane_port}"
                 elif not isinstance(error, errors.Overloaded) and self._leader == address:

@@ -175,9 +175,7 @@ class MetaCluster:
 
     # ------------------------------------------------------------------------------------------ processes
 
-    def start(
-        self, *numbers: int, environment: Mapping[str, str] | None = None, wrapper: Sequence[str] = ()
-    ) -> None:
+    def start(self, *numbers: int, environment: Mapping[str, str] | None = None, wrapper: Sequence[str] = ()) -> None:
         """Start members, all if none is named. `wrapper` is a command that runs the command after it."""
         for number in numbers or tuple(self.members):
             member = self.members[number]

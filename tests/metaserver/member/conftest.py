@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.support import networks
 from tests.support.meta_cluster import MetaCluster
 from tests.support.networks import Network
