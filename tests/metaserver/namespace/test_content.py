@@ -296,6 +296,19 @@ def test_a_block_is_committed_by_one_command_which_may_use_it_in_several_files()
     assert client.world.reclaimed() == {3}
 
 
+def test_a_file_may_be_replaced_by_other_parts_of_its_own_blocks() -> None:
+    client = World(leases=SomeBlocks()).session()
+    fields: dict[str, Any] = {"parent": ROOT, "name": b"f", "mode": 0o644, "size": 5, "replace": True}
+    client.change("PutFile", slices=[piece(0, 5, 7, 0, 10)], **fields)
+    client.change("PutFile", slices=[piece(0, 5, 7, 5, 10)], **fields)
+    assert client.world.referenced() == {7: 1}
+    client.change("Unlink", parent=ROOT, name=b"f")
+    with pytest.raises(LeaseExpired):
+        client.change("PutFile", slices=[piece(0, 5, 7, 5, 10)], **fields)
+    assert client.world.reclaimed() == {7}
+    assert client.world.faults() == []
+
+
 def test_a_handle_must_be_the_sessions_own_and_open_for_writing(client: Client) -> None:
     file = client.create(ROOT, b"f", mode=0o666)
     reading, writing = client.open(file, 0), client.open(file, 1)

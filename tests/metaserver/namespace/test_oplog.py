@@ -4,6 +4,7 @@ from unittest import mock
 
 import pytest
 from blockyard.metaserver.namespace import oplog
+from blockyard.proto import metadata_pb2 as pb
 from blockyard.proto.common_pb2 import Caller
 from blockyard.proto.errors import BlockyardError
 
@@ -60,3 +61,11 @@ def test_old_rows_go_when_they_are_too_old(client: Client) -> None:
     client.create(ROOT, b"100")
     client.create(ROOT, b"101")
     assert [record.name for record in oplog.read(client.world.machine.state)] == [b"100", b"101"]
+
+
+def test_a_commit_logs_each_of_its_files(client: Client) -> None:
+    one, two = client.create(ROOT, b"1"), client.create(ROOT, b"2")
+    files = [pb.FileCommit(inode=inode, slices=[piece(0, 1, inode)]) for inode in (one, 99, two)]
+    client.change("CommitSlices", files=files)
+    found = [record for record in oplog.read(client.world.machine.state) if record.operation == "write"]
+    assert [(record.inode, record.errno) for record in found] == [(one, 0), (99, 116), (two, 0)]

@@ -72,8 +72,11 @@ class References:
             self._spent.clear()
 
     def usable(self, session: int, block: int) -> bool:
-        """Return whether the session may refer to the block as its own: it leased the id, and this command uses it."""
-        return block in self._spent or self._leases.owned(session, block)
+        """Return whether the session may refer to the block: it leased the id, or this command had to do with it.
+
+        What a command changed so far is either content that it was allowed to add, or that of the file it replaces.
+        """
+        return block in self._spent or block in self.changes or self._leases.owned(session, block)
 
     def add(self, piece: Piece, count: int = 1) -> None:
         """A piece came (1) or went (-1)."""
@@ -129,12 +132,6 @@ class References:
     def forget(self) -> None:
         """Drop the changes of a refused command."""
         self.changes.clear()
-
-
-def count_of(tx: Transaction, block: int) -> int:
-    """Return how many pieces refer to the block."""
-    row = tx.get(keys.block(block))
-    return 0 if row is None else parse(row)[0]
 
 
 def parse(row: bytes) -> tuple[int, int]:

@@ -57,7 +57,7 @@ def commit_slices(state: State, who: Caller, request: CommitSlicesRequest) -> Co
             state.rollback()
             committed = FileCommitted(error=to_detail(error))
         files.append(committed)
-    state.subject = request.files[0].inode if request.files else 0
+        state.written.append((file.inode, committed.error.errno))
     return CommitSlicesReply(files=files)
 
 

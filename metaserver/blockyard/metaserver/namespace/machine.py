@@ -194,8 +194,10 @@ class StateMachine:
     def _log(self, operation: Operation, who: Caller, request: Any, errno: int) -> None:
         state = self.state
         if state.written:
-            uses = (operation.code, who, state.session)
-            self._records += [oplog.record(*uses, errno, inode, 0, b"") for inode, errno in state.written]
+            code, session = operation.code, state.session
+            self._records += [
+                oplog.record(code, file_errno, who, session, inode, 0, b"") for inode, file_errno in state.written
+            ]
             state.written.clear()
             return
         if operation.named:
