@@ -59,10 +59,22 @@ def become_leader(state: RaftState) -> None:
     state.elapsed_ticks = state.heartbeat_ticks = state.calm_ticks = 0
     state.progress.clear()
     track_members(state)
+    _doubt_the_silent(state)
     state.uncommitted_bytes = 0
     noop = Entry(LogIndex(state.log.last_index + 1), state.term, EntryKind.NOOP, b"")
     state.term_start = noop.index
     state.log.append([noop])
+
+
+def _doubt_the_silent(state: RaftState) -> None:
+    """Who did not answer in this election has one heartbeat's time to speak before the witness takes its place.
+
+    It was silent for an election timeout already when it is the leader before this one, which is the usual case.
+    """
+    config = state.config
+    for id, peer in state.progress.items():
+        if id not in state.votes:
+            peer.silent_ticks = config.suspect_after_ticks - config.heartbeat_interval_ticks
 
 
 def track_members(state: RaftState) -> None:
