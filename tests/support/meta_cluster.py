@@ -281,6 +281,16 @@ class MetaCluster:
 
         await until(equal, f"members {wanted} have applied the same", timeout_s)
 
+    async def in_step_enough(self, number: int) -> None:
+        """Wait until the leader says that a member is at most a moment behind; changes may go on."""
+
+        async def close() -> bool:
+            status = await self.status(await self.leader())
+            seen = [each for each in status.members if each.member.id == number] if status else []
+            return bool(seen) and seen[0].reachable and seen[0].lag_entries < 50
+
+        await until(close, f"member {number} is nearly in step")
+
     async def fsck(self, number: int) -> MetaFsckReply:
         """Check a data member's namespace, hash included; return the findings all in one reply."""
         address = self.members[number].address

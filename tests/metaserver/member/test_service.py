@@ -73,8 +73,7 @@ async def test_grpc_offers_the_same_and_a_wrong_member_names_the_leader_through_
         with pytest.raises(errors.NotLeader):
             await client.stub(witness.address).Lookup(pb.LookupRequest(caller=ME, parent=ROOT, name=b"lane"))
         with pytest.raises(errors.NotLeader):
-            async for _ in client.stub(witness.address).Watch(pb.WatchRequest(session=client.session)):
-                raise AssertionError("a witness knows of no changes")
+            await anext(aiter(client.stub(witness.address).Watch(pb.WatchRequest(session=client.session))))
         async with DoorChannel(f"{leader.host}:{leader.grpc_port}") as channel:
             stub: Any = MetadataStub(cast(grpc.Channel, channel))
             session = (await stub.OpenSession(pb.OpenSessionRequest(client="grpc", nonce=77))).session
@@ -195,10 +194,10 @@ async def test_waits_for_locks_are_granted_cancelled_and_survive_a_change_of_lea
         await third
 
         # A wait ends with its call.
+        call = lock(file, 2, wait=True)
+        call.caller.CopyFrom(ME)
+        call.request.CopyFrom(RequestId(session=b.session, sequence=1000, answered_below=1))
         with pytest.raises(errors.DeadlineExceeded):
-            call = lock(file, 2, wait=True)
-            call.caller.CopyFrom(ME)
-            call.request.CopyFrom(RequestId(session=b.session, sequence=1000, answered_below=1))
             await b.stub(address).SetLock(call, timeout=0.3)
 
         async def interrupted() -> bool:
