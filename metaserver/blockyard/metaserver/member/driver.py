@@ -52,7 +52,10 @@ class Outgoing(Protocol):
     """Where messages to other members go."""
 
     def send(self, message: raft.Message) -> None:
-        """Send a message, or lose it."""
+        """Send a message with the others until `flush`, or lose it."""
+
+    def flush(self) -> None:
+        """Let everything that was sent leave now."""
 
 
 def fatal(work: Work) -> Work:
@@ -186,6 +189,7 @@ class Driver:
             else:
                 self._persist(ready)
             self._apply(ready)
+        self._outgoing.flush()
         self._notice_role()
 
     @fatal

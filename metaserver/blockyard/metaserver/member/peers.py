@@ -52,7 +52,9 @@ class Peers:
         self._unreachable = unreachable
         self._learned = learned
         self._refused = refused
+        self._nearly_full: set[MemberId] = set()
         self._links: dict[MemberId, Link] = {}
+        self.nearly_full = False  # this member's own disk
 
     def begin(self, members: Sequence[GroupMember]) -> None:
         """Start from what the settings or the last run knew."""
@@ -85,7 +87,7 @@ class Peers:
         return None if known is None else f"{known.address.host}:{known.address.lane_port}"
 
     def send(self, message: raft.Message) -> None:
-        """Send a message with the others of this turn."""
+        """Send a message with the others until `flush`."""
         link = self._links.get(message.to)
         if link is None:
             address = self.address(message.to)
@@ -93,6 +95,11 @@ class Peers:
                 return  # nobody has told us where it is, yet
             link = self._links[message.to] = Link(self, message.to, address)
         link.send(message)
+
+    def flush(self) -> None:
+        """Let everything that was sent leave now: the disk write that follows does not hold it up."""
+        for link in self._links.values():
+            link.flush()
 
     def channel(self, member: MemberId) -> AioChannel | None:
         """Return the channel to a member, for snapshots; None when it is not in the book."""
@@ -121,13 +128,27 @@ class Peers:
 
     def step_reply(self, messages: Sequence[RaftMessage]) -> StepReply:
         """Return the envelope around what there is to say at once."""
-        return StepReply(messages=messages, incarnation=self._envelope.incarnation, starts=self._envelope.starts)
+        return StepReply(
+            messages=messages,
+            incarnation=self._envelope.incarnation,
+            starts=self._envelope.starts,
+            nearly_full=self.nearly_full,
+        )
 
     def received(self, member: MemberId, reply: StepReply) -> None:
         """Step what a peer answered at once. Raises StaleIncarnation when it is not who it was."""
         self._known.check(member, reply.incarnation, reply.starts)
+        if reply.nearly_full:
+            self._nearly_full.add(member)
+        elif self._nearly_full:
+            self._nearly_full.discard(member)
         if reply.messages:
             self._receive(wire.all_from_wire(reply.messages))
+
+    @property
+    def any_nearly_full(self) -> bool:
+        """Whether the disk of this member, or of one that answers it, is nearly full."""
+        return self.nearly_full or bool(self._nearly_full)
 
     def refused(self, error: errors.StaleIncarnation) -> None:
         """A peer says that this member is not who it was."""
@@ -135,6 +156,7 @@ class Peers:
 
     def broken(self, member: MemberId) -> None:
         """A link broke: what was on its way is probably lost."""
+        self._nearly_full.discard(member)  # nothing is written to the disk of a member that is down
         self._unreachable(member)
 
     def _drop(self, member: MemberId) -> None:
@@ -153,7 +175,6 @@ class Link:
         self._step: Any = RaftStub(cast(grpc.Channel, self.channel)).Step
         self._loop = asyncio.get_running_loop()
         self._waiting: list[RaftMessage] = []
-        self._scheduled = False
         self._under_way = 0
         self._introduced = False
         self._down_until = 0.0
@@ -165,21 +186,21 @@ class Link:
         if self._under_way >= MAX_STEPS or self._loop.time() < self._down_until:
             return
         self._waiting.append(wire.to_wire(message))
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
 
     def introduce(self) -> None:
         """Send the address book with the next messages."""
         self._introduced = False
 
-    def _flush(self) -> None:
-        self._scheduled = False
+    def flush(self) -> None:
+        """Let the messages leave, at the latest when this callback of the event loop ends."""
+        if not self._waiting:
+            return
         messages, self._waiting = self._waiting, []
         request = self._peers.step_request(self._member, messages, first=not self._introduced)
         self._introduced = True
         self._under_way += 1
         future: asyncio.Future[StepReply] = self._step(request)
+        self.channel.flush()
         future.add_done_callback(self._answered)
 
     def _answered(self, future: asyncio.Future[StepReply]) -> None:

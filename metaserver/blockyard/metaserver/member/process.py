@@ -211,7 +211,7 @@ class Member:
             self.cluster,
             self.path,
             self.settings.raft.tick_ms,
-            lambda: self.space.read_only,
+            lambda: self.peers.any_nearly_full,
             self.applier,
             self.leadership,
             None if self.witness else self.snapshots,
@@ -226,7 +226,7 @@ class Member:
         placement = self.settings.placement
         liveness = LivenessSettings(placement.down_after_ms, placement.out_after_s * 1000)
         founding = derived.founding_cluster(self.settings, secrets.randbits(64))
-        self.leadership = Leadership(self.driver, applier, self.peers, liveness, founding, lambda: self.space.read_only)
+        self.leadership = Leadership(self.driver, applier, self.peers, liveness, founding, lambda: self.peers.any_nearly_full)
         watchers, tail = Watchers(applier), OperationTail(applier)
         metadata: Any = MetadataService(self.driver, applier, self.leadership, watchers, tail)
         register(add_MetadataServicer_to_server, metadata, lane, door)
@@ -241,6 +241,7 @@ class Member:
     async def _watch_space(self) -> None:
         while True:
             if self.space.observe(free_bytes(self.path)):
+                self.peers.nearly_full = self.space.read_only
                 _log.warning("space", read_only=self.space.read_only, free_bytes=free_bytes(self.path))
             await asyncio.sleep(SPACE_ROUND_S)
 

@@ -1,6 +1,7 @@
 """Snapshots out and in, and everything else that keeps the disk in shape: flushes, compaction, spare log segments."""
 
 import asyncio
+import errno
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -176,7 +177,7 @@ class Snapshots:
             await asyncio.sleep(1.0)
             log = self._directory.log
             if log.wants_spare:
-                await asyncio.to_thread(log.prepare_spare)
+                await self._prepare_spare()
             if log.last_index() == idle_at:
                 log.settle()
             idle_at = log.last_index()
@@ -185,6 +186,14 @@ class Snapshots:
             if self._directory.state.flush_due or self._is_long(snapshot_after_entries):
                 await asyncio.to_thread(self._flush)
             self._compact(snapshot_after_entries)
+
+    async def _prepare_spare(self) -> None:
+        try:
+            await asyncio.to_thread(self._directory.log.prepare_spare)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            # The space watch stops changes before the log needs it; until there is room it is asked for in vain.
 
     def _flush(self) -> None:
         """Flush the state, beside the event loop."""
@@ -196,11 +205,11 @@ class Snapshots:
         return log.last_index() - max(log.base.index, self._directory.state.durable_index()) > limit
 
     def _compact(self, snapshot_after_entries: int) -> None:
-        core, log = self.core, self._directory.log
-        index = min(core.compaction_limit(), self._directory.compaction_limit(), log.last_index() - KEPT_ENTRIES)
+        core, log, kept = self.core, self._directory.log, min(KEPT_ENTRIES, snapshot_after_entries // 2)
+        index = min(core.compaction_limit(), self._directory.compaction_limit(), log.last_index() - kept)
         if log.last_index() - log.base.index <= snapshot_after_entries:
             index = min([index, *self._slow_members()])
-        if index - log.base.index < KEPT_ENTRIES:
+        if index - log.base.index < kept:
             return
         base = core.snapshot_metadata(LogIndex(index)).base
         core.compacted(LogIndex(index))

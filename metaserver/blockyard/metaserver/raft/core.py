@@ -7,9 +7,8 @@ Ready may hold, nothing else.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blockyard.metaserver.raft import compaction, election, following, proposals, read_index, replication, witness
 from blockyard.metaserver.raft.config import RaftConfig
@@ -47,6 +46,9 @@ from blockyard.metaserver.raft.types import (
     Snapshot,
     Term,
 )
+
+if TYPE_CHECKING:
+    import random
 
 _FROM_LEADER = (AppendEntries, Heartbeat, InstallSnapshot, InstallBase)
 _TO_LEADER = (AppendReply, HeartbeatReply, SnapshotReply, BaseReply)

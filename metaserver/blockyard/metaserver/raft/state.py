@@ -7,9 +7,9 @@ commit <= last_index; given <= min(commit, stable); a leader's term is on its di
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from blockyard.metaserver.raft.config import RaftConfig
 from blockyard.metaserver.raft.log import Log
@@ -32,6 +32,9 @@ from blockyard.metaserver.raft.types import (
     Snapshot,
     Term,
 )
+
+if TYPE_CHECKING:
+    import random
 
 _STARTUP_SCAN_BYTES = 8 << 20
 

@@ -118,6 +118,11 @@ class AioChannel:
             connection.lose("the channel was closed")
         await asyncio.sleep(0)
 
+    def flush(self) -> None:
+        """Hand what was called in this turn of the loop to the transport at once."""
+        if self._connection is not None:
+            self._connection.flush()
+
     async def __aenter__(self) -> "AioChannel":
         return self
 

@@ -149,7 +149,7 @@ class ClientConnection(asyncio.Protocol):
         self._out.append(data)
         if not self._flush_scheduled:
             self._flush_scheduled = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
 
     def lose(self, why: str) -> None:
         """The connection is no more: every call under way may have happened."""
@@ -251,7 +251,8 @@ class ClientConnection(asyncio.Protocol):
             self._pinged_at = now
             self.queue(frame.encode(frame.PING, 0))
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Hand what is queued to the transport."""
         self._flush_scheduled = False
         if self._out and not self._lost:
             out, self._out = self._out, []
