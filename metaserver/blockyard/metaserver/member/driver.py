@@ -11,18 +11,18 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, Protocol, TypeVar, cast
 
-import structlog
 from blockyard.metaserver import raft
 from blockyard.metaserver.member.proposals import Proposals
 from blockyard.metaserver.member.reads import Reads
 from blockyard.metaserver.raft import BaseRecord, Entry, HardState, LogIndex, MemberId, RaftCore, Ready, Role
+from blockyard.proto import logs
 from blockyard.proto.call import Deferred
 from google.protobuf.message import Message
 
 EXIT_FAILED = 70
 """Exit status of a process that met a failing disk or a broken invariant (EX_SOFTWARE)."""
 Work = TypeVar("Work", bound=Callable[..., Any])
-_log = structlog.get_logger(__name__)
+_log = logs.get(__name__)
 
 
 class Log(raft.LogReader, Protocol):

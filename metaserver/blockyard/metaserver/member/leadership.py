@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import structlog
 from blockyard.metaserver.cluster.heartbeats import Heartbeats
 from blockyard.metaserver.cluster.liveness import Liveness, LivenessSettings
 from blockyard.metaserver.member.applier import Applier
@@ -18,7 +17,7 @@ from blockyard.metaserver.member.peers import Peers
 from blockyard.metaserver.member.redirect import not_leader
 from blockyard.metaserver.raft import NOBODY, Role
 from blockyard.metaserver.state.commands import METADATA, method_id
-from blockyard.proto import errors
+from blockyard.proto import errors, logs
 from blockyard.proto.call import Deferred
 from blockyard.proto.cluster_pb2 import ChangeNodeRequest, ReportReplicaRequest
 from blockyard.proto.common_pb2 import Empty
@@ -27,7 +26,7 @@ from blockyard.proto.metadata_pb2 import KeepSessionReply, StatFilesystemReply
 from google.protobuf.message import Message
 
 ROUND_S = 1.0
-_log = structlog.get_logger(__name__)
+_log = logs.get(__name__)
 _FREEING = frozenset(
     method_id(METADATA + name)
     for name in ("Unlink", "RemoveDirectory", "RemoveXattr", "Close", "CloseSession", "ReleaseLocks", "SetLock")

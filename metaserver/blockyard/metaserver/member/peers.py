@@ -9,12 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import grpc
-import structlog
 from blockyard.metaserver import raft
 from blockyard.metaserver.member import wire
 from blockyard.metaserver.member.known_peers import KnownPeers
 from blockyard.metaserver.raft import MemberId
-from blockyard.proto import errors
+from blockyard.proto import errors, logs
 from blockyard.proto.lane import AioChannel
 from blockyard.proto.raft_pb2 import GroupMember, RaftMessage, StepReply, StepRequest
 from blockyard.proto.raft_pb2_grpc import RaftStub
@@ -23,7 +22,7 @@ STEP_TIMEOUT_S = 5.0
 RECONNECT_S = 0.1
 MAX_STEPS = 256
 """Steps under way to one peer; what comes beyond is dropped, as a slow network would."""
-_log = structlog.get_logger(__name__)
+_log = logs.get(__name__)
 
 
 class Peers:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import grpc
-import structlog
 from blockyard.metaserver.cluster.liveness import LivenessSettings
 from blockyard.metaserver.member import address_book
 from blockyard.metaserver.member import settings as derived
@@ -32,7 +31,7 @@ from blockyard.metaserver.raft import MemberId, RaftCore
 from blockyard.metaserver.storage.directory import DataDirectory
 from blockyard.metaserver.storage.failures import DirectoryRefused
 from blockyard.metaserver.storage.space import SpaceLimits, SpaceWatch, free_bytes
-from blockyard.proto import errors
+from blockyard.proto import errors, logs
 from blockyard.proto.call import register
 from blockyard.proto.cluster_pb2_grpc import add_ClusterServicer_to_server
 from blockyard.proto.common_pb2 import Address
@@ -56,7 +55,7 @@ from blockyard.proto.settings import MetaserverSettings
 
 SPACE_ROUND_S = 1.0
 SELF_CHECK_S = 1.0
-_log = structlog.get_logger(__name__)
+_log = logs.get(__name__)
 
 
 class Member:
@@ -226,7 +225,9 @@ class Member:
         placement = self.settings.placement
         liveness = LivenessSettings(placement.down_after_ms, placement.out_after_s * 1000)
         founding = derived.founding_cluster(self.settings, secrets.randbits(64))
-        self.leadership = Leadership(self.driver, applier, self.peers, liveness, founding, lambda: self.peers.any_nearly_full)
+        self.leadership = Leadership(
+            self.driver, applier, self.peers, liveness, founding, lambda: self.peers.any_nearly_full
+        )
         watchers, tail = Watchers(applier), OperationTail(applier)
         metadata: Any = MetadataService(self.driver, applier, self.leadership, watchers, tail)
         register(add_MetadataServicer_to_server, metadata, lane, door)

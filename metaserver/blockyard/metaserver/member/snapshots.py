@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
 
 import grpc
-import structlog
 from blockyard.metaserver import raft
 from blockyard.metaserver.member.group_machine import GroupMachine
 from blockyard.metaserver.member.peers import Peers
@@ -18,7 +17,7 @@ from blockyard.metaserver.storage.checkpoint import Checkpoint
 from blockyard.metaserver.storage.directory import DataDirectory
 from blockyard.metaserver.storage.failures import CorruptSnapshot
 from blockyard.metaserver.storage.state_store import StateStore
-from blockyard.proto import errors
+from blockyard.proto import errors, logs
 from blockyard.proto.call import CallContext
 from blockyard.proto.ids import ClusterId
 from blockyard.proto.raft_pb2 import SnapshotPart
@@ -28,7 +27,7 @@ SEND_TIMEOUT_S = 3600.0
 KEPT_CHECKPOINTS = 1
 KEPT_ENTRIES = 10_000
 """Entries kept in the log even when everybody has them: a member that restarts needs no snapshot for so few."""
-_log = structlog.get_logger(__name__)
+_log = logs.get(__name__)
 
 
 class Snapshots:
