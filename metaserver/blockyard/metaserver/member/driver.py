@@ -109,6 +109,8 @@ class Driver:
         self._answering: MemberId | None = None
         self._answers: list[raft.Message] = []
         self._ticker: asyncio.TimerHandle | None = None
+        self.leader_heard_at = self._loop.time()
+        """When a leader was last heard, this member itself included; of the event loop's clock, in seconds."""
 
     # ------------------------------------------------------------------------------------------ requests
 
@@ -129,6 +131,8 @@ class Driver:
         """Take messages of other members."""
         for message in messages:
             self.core.step(message)
+            if message.sender == self.core.leader:
+                self.leader_heard_at = self._loop.time()
         self.pump()
 
     def step_and_answer(self, sender: MemberId, messages: Sequence[raft.Message]) -> list[raft.Message]:
@@ -229,6 +233,7 @@ class Driver:
             return
         was, self._role, self._term = self._role, core.role, core.term
         if was is Role.LEADER:
+            self.leader_heard_at = self._loop.time()
             self.proposals.lose()
         if core.role is not was or core.role is Role.LEADER:
             _log.info("raft_role", role=core.role.value, term=int(core.term), leader=int(core.leader))

@@ -15,7 +15,7 @@ from blockyard.metaserver.member.driver import Driver
 from blockyard.metaserver.member.group_machine import internal
 from blockyard.metaserver.member.peers import Peers
 from blockyard.metaserver.member.redirect import not_leader
-from blockyard.metaserver.raft import NOBODY, Role
+from blockyard.metaserver.raft import Role
 from blockyard.metaserver.state.commands import METADATA, method_id
 from blockyard.proto import errors, logs
 from blockyard.proto.call import Deferred
@@ -57,7 +57,6 @@ class Leadership:
         self._read_only = read_only
         self._heard: set[int] = set()
         self._duties: asyncio.Task[None] | None = None
-        self._leaderless_since = time.monotonic()
         driver.on_role_change.append(self._role_changed)
 
     # ------------------------------------------------------------------------------------------ refusing
@@ -118,16 +117,13 @@ class Leadership:
             self.heartbeats.lead()
             self._heard.clear()
             self._duties = asyncio.get_running_loop().create_task(self._lead())
-        self._note_failover()
+            self._note_failover()
 
     def _note_failover(self) -> None:
-        leader = self._driver.core.leader
-        if leader == NOBODY:
-            self._leaderless_since = time.monotonic()
-        else:
-            self.changes += 1
-            self.failed_over_ns = time.time_ns()
-            self.leaderless_ms = int((time.monotonic() - self._leaderless_since) * 1000)
+        silent_s = asyncio.get_running_loop().time() - self._driver.leader_heard_at
+        self.changes += 1
+        self.failed_over_ns = time.time_ns()
+        self.leaderless_ms = int(silent_s * 1000)
 
     async def _lead(self) -> None:
         await self._quietly(self._driver.read(lambda: None))

@@ -47,9 +47,9 @@ class MemberMetrics(Collector):
         yield _gauge("blockyard_meta_inodes", "Inodes", machine.state.counters.get(INODES) or 0)
         yield _gauge("blockyard_meta_sessions", "Sessions", len(machine.sessions.known))
         yield _gauge("blockyard_meta_waiting_changes", "Changes that wait", len(self._driver.proposals))
-        yield _gauge("blockyard_meta_last_failover_ms", "Time without a leader at the last change of leader",
+        yield _gauge("blockyard_meta_last_failover_ms", "Time without a leader before this member last became one",
                      leadership.leaderless_ms)  # fmt: skip
-        failovers = CounterMetricFamily("blockyard_meta_leader_changes", "Changes of leader seen")
+        failovers = CounterMetricFamily("blockyard_meta_leader_changes", "Times this member became leader")
         failovers.add_metric([], leadership.changes)
         yield failovers
 

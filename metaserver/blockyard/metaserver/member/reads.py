@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from blockyard.metaserver import raft
 from blockyard.metaserver.raft import LogIndex, RaftCore, ReadConfirmed
+from blockyard.metaserver.storage.failures import CorruptStorage, StorageFailed
 from blockyard.proto import errors
 from blockyard.proto.call import Deferred
 
@@ -77,7 +78,9 @@ class Reads:
 def _serve(serve: Callable[[], Any], deferred: Deferred) -> None:
     try:
         result = serve()
-    except errors.BlockyardError as error:
+    except (StorageFailed, CorruptStorage):
+        raise
+    except Exception as error:  # noqa: BLE001 - a read has changed nothing: its caller alone is told, the member goes on
         deferred.fail(error)
     else:
         deferred.resolve(result)
