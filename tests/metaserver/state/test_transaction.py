@@ -119,3 +119,19 @@ def test_a_record_is_encoded_once_per_batch_and_cached_within_its_limit() -> Non
     tx.written()
     assert len(table.known) <= 10
     assert table.get(3) == 7
+
+
+def test_reads_alone_do_not_fill_the_memory() -> None:
+    tx = Transaction(MemoryStore())
+    table: Table[int, int] = Table(tx, lambda number: b"t%04d" % number, int, lambda value: b"%d" % value, limit=10)
+    for number in range(1000):
+        table.put(number, number)
+    tx.commit()
+    assert [table.get(number) for number in range(1000)] == list(range(1000))
+    tx.store.write(tx.changes())
+    tx.written()
+    for number in range(1000):
+        assert table.get(number) == number
+        assert table.peek(999 - number) == 999 - number
+        assert table.get(5000 + number) is None
+        assert len(table.known) <= 20

@@ -28,7 +28,7 @@ FANOUT: Final = 256
 FIRST_COOKIE: Final = FANOUT
 
 _HEAD: Final = Struct("<QB")
-_CACHED: Final = 400_000
+_CACHED: Final = 250_000
 
 
 class Dentry(NamedTuple):

@@ -100,7 +100,7 @@ def read_directory(state: State, who: Caller, request: ReadDirectoryRequest) -> 
             inode=inode,
             type=kind,
             cookie=cookie,
-            attributes=state.inodes.get(inode) if plus else None,
+            attributes=state.inodes.peek(inode) if plus else None,
         )
     reply.end = True
     return reply

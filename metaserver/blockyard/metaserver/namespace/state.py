@@ -32,7 +32,7 @@ CLOCK_MS: Final = b"clock.ms"
 SKIPPED_INODES: Final = 1 << 24  # the check keeps a byte per id ever given
 SKIPPED_NUMBERS: Final = 1 << 32
 
-_CACHED_INODES: Final = 300_000
+_CACHED_INODES: Final = 200_000
 
 
 class Counters(Table[bytes, int]):

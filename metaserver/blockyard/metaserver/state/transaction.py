@@ -239,8 +239,18 @@ class Table(Generic[Key, Record]):
             return self.pending[key]
         value = self.known.get(key)
         if value is None and key not in self.known:
+            if len(self.known) >= 2 * self.limit and not self.dirty:  # many reads since anything was written
+                self.shrink()
             self.known[key] = value = self.load(key)
         return value
+
+    def peek(self, key: Key) -> Record | None:
+        """Return the record as `get` does, without a place in the cache: for those who pass many records once."""
+        if key in self.pending:
+            return self.pending[key]
+        if key in self.known:
+            return self.known[key]
+        return self.load(key)
 
     def load(self, key: Key) -> Record | None:
         """Read a record that is not cached."""
