@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 
 import grpc
 import typer
-from blockyard.client.cli import meta, oplog
+from blockyard.client.cli import demo, meta, oplog
 from blockyard.client.cli.output import console, say_error, show_json
 from blockyard.proto.errors import BlockyardError
 from blockyard.proto.lane import Channel
@@ -44,6 +44,7 @@ def options(
 
 app.add_typer(meta.app, name="meta")
 app.command()(oplog.oplog)
+app.command()(demo.demo)
 
 
 @app.command()
