@@ -26,7 +26,7 @@ from blockyard.proto import common_pb2 as blockyard_dot_proto_dot_common__pb2
 from blockyard.proto import options_pb2 as blockyard_dot_proto_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62lockyard/proto/raft.proto\x12\x0c\x62lockyard.v1\x1a\x1c\x62lockyard/proto/common.proto\x1a\x1d\x62lockyard/proto/options.proto\"\\\n\x08LogEntry\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12%\n\x04kind\x18\x03 \x01(\x0e\x32\x17.blockyard.v1.EntryKind\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\":\n\x07\x43ommand\x12\x0e\n\x06method\x18\x01 \x01(\x07\x12\x0f\n\x07request\x18\x02 \x01(\x0c\x12\x0e\n\x06inputs\x18\x03 \x03(\x04\"b\n\x0c\x43ommandBatch\x12\x0f\n\x07time_ns\x18\x01 \x01(\x12\x12\'\n\x08\x63ommands\x18\x02 \x03(\x0b\x32\x15.blockyard.v1.Command\x12\x18\n\x10session_clock_ms\x18\x03 \x01(\x04\"w\n\x0bGroupMember\x12\n\n\x02id\x18\x01 \x01(\x04\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.blockyard.v1.MemberKind\x12&\n\x07\x61\x64\x64ress\x18\x03 \x01(\x0b\x32\x15.blockyard.v1.Address\x12\x0c\n\x04name\x18\x04 \x01(\t\"8\n\nMembership\x12*\n\x07members\x18\x01 \x03(\x0b\x32\x19.blockyard.v1.GroupMember\"=\n\x0fHardStateRecord\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0c\n\x04vote\x18\x02 \x01(\x04\x12\x0e\n\x06\x63ommit\x18\x03 \x01(\x04\"^\n\x11\x42\x61seRecordMessage\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12,\n\nmembership\x18\x03 \x01(\x0b\x32\x18.blockyard.v1.Membership\"i\n\x11\x44irectoryIdentity\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x0e\n\x06member\x18\x02 \x01(\x04\x12\x13\n\x0bincarnation\x18\x03 \x01(\x06\x12\x0e\n\x06\x66ormat\x18\x04 \x01(\r\x12\x0e\n\x06starts\x18\x05 \x01(\x04\"\xe1\x02\n\x0bRaftMessage\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.blockyard.v1.RaftKind\x12\x0e\n\x06sender\x18\x02 \x01(\x04\x12\x10\n\x08receiver\x18\x03 \x01(\x04\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12\r\n\x05index\x18\x05 \x01(\x04\x12\x10\n\x08log_term\x18\x06 \x01(\x04\x12\x0e\n\x06\x63ommit\x18\x07 \x01(\x04\x12\'\n\x07\x65ntries\x18\x08 \x03(\x0b\x32\x16.blockyard.v1.LogEntry\x12\x0e\n\x06reject\x18\t \x01(\x08\x12\x12\n\nhint_index\x18\n \x01(\x04\x12\x11\n\thint_term\x18\x0b \x01(\x04\x12\x0f\n\x07\x63ontext\x18\x0c \x01(\x04\x12\x0b\n\x03pre\x18\r \x01(\x08\x12\x10\n\x08transfer\x18\x0e \x01(\x08\x12,\n\nmembership\x18\x0f \x01(\x0b\x32\x18.blockyard.v1.Membership\x12\r\n\x05\x65xtra\x18\x10 \x03(\x04\"\xd8\x01\n\x0bStepRequest\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\x0e\n\x06starts\x18\x03 \x01(\x04\x12+\n\x08messages\x18\x04 \x03(\x0b\x32\x19.blockyard.v1.RaftMessage\x12/\n\x0c\x61\x64\x64ress_book\x18\x05 \x03(\x0b\x32\x19.blockyard.v1.GroupMember\x12\x1c\n\x14receiver_incarnation\x18\x06 \x01(\x06\x12\x17\n\x0freceiver_starts\x18\x07 \x01(\x04\"]\n\tStepReply\x12+\n\x08messages\x18\x01 \x03(\x0b\x32\x19.blockyard.v1.RaftMessage\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\x0e\n\x06starts\x18\x03 \x01(\x04\"\xa9\x01\n\x0cSnapshotPart\x12-\n\x04\x62\x61se\x18\x01 \x01(\x0b\x32\x1f.blockyard.v1.BaseRecordMessage\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x0c\n\x04\x66ile\x18\x03 \x01(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12\x0e\n\x06\x63rc32c\x18\x05 \x01(\x07\x12\x0c\n\x04\x64\x61ta\x18\x06 \x01(\x0c\x12\x0c\n\x04last\x18\x07 \x01(\x08\x12\x0f\n\x07\x63ontext\x18\x08 \x01(\x04\"\xb1\x01\n\x0cMemberStatus\x12)\n\x06member\x18\x01 \x01(\x0b\x32\x19.blockyard.v1.GroupMember\x12&\n\x04role\x18\x02 \x01(\x0e\x32\x18.blockyard.v1.MemberRole\x12\x13\n\x0bmatch_index\x18\x03 \x01(\x04\x12\x13\n\x0blag_entries\x18\x04 \x01(\x04\x12\x11\n\tsilent_ms\x18\x05 \x01(\x04\x12\x11\n\treachable\x18\x06 \x01(\x08\"\x13\n\x11MetaStatusRequest\"\xca\x03\n\x0fMetaStatusReply\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x0e\n\x06member\x18\x02 \x01(\x04\x12&\n\x04role\x18\x03 \x01(\x0e\x32\x18.blockyard.v1.MemberRole\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12\x0e\n\x06leader\x18\x05 \x01(\x04\x12\x13\n\x0b\x66irst_index\x18\x06 \x01(\x04\x12\x12\n\nlast_index\x18\x07 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x08 \x01(\x04\x12\x15\n\rapplied_index\x18\t \x01(\x04\x12+\n\x07members\x18\n \x03(\x0b\x32\x1a.blockyard.v1.MemberStatus\x12+\n\x07witness\x18\x0b \x01(\x0e\x32\x1a.blockyard.v1.WitnessState\x12\x18\n\x10last_failover_ns\x18\x0c \x01(\x12\x12\x18\n\x10last_failover_ms\x18\r \x01(\x04\x12\x0e\n\x06inodes\x18\x0e \x01(\x04\x12\x10\n\x08sessions\x18\x0f \x01(\x04\x12\x12\n\nfree_bytes\x18\x10 \x01(\x04\x12\x11\n\tread_only\x18\x11 \x01(\x08\x12\x12\n\nstate_hash\x18\x12 \x01(\x06\x12\x0f\n\x07version\x18\x13 \x01(\t\"!\n\x0fTransferRequest\x12\x0e\n\x06member\x18\x01 \x01(\x04\"\x86\x01\n\x17\x43hangeMembershipRequest\x12.\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32\x1e.blockyard.v1.MembershipAction\x12)\n\x06member\x18\x02 \x01(\x0b\x32\x19.blockyard.v1.GroupMember\x12\x10\n\x08replaces\x18\x03 \x01(\x04\"E\n\x15\x43hangeMembershipReply\x12,\n\nmembership\x18\x01 \x01(\x0b\x32\x18.blockyard.v1.Membership\"\x15\n\x13TakeSnapshotRequest\"1\n\x11TakeSnapshotReply\x12\r\n\x05index\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"\x0f\n\rBackupRequest\"\x1f\n\x0fMetaFsckRequest\x12\x0c\n\x04hash\x18\x01 \x01(\x08\"?\n\x0fMetaFsckFinding\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05inode\x18\x02 \x01(\x06\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xab\x01\n\rMetaFsckReply\x12\x0e\n\x06inodes\x18\x01 \x01(\x04\x12\x10\n\x08\x64\x65ntries\x18\x02 \x01(\x04\x12\x0e\n\x06slices\x18\x03 \x01(\x04\x12/\n\x08\x66indings\x18\x04 \x03(\x0b\x32\x1d.blockyard.v1.MetaFsckFinding\x12\x0c\n\x04\x64one\x18\x05 \x01(\x08\x12\x15\n\rapplied_index\x18\x06 \x01(\x04\x12\x12\n\nstate_hash\x18\x07 \x01(\x06*D\n\tEntryKind\x12\x11\n\rENTRY_COMMAND\x10\x00\x12\x0e\n\nENTRY_NOOP\x10\x01\x12\x14\n\x10\x45NTRY_MEMBERSHIP\x10\x02*E\n\nMemberKind\x12\x0f\n\x0bMEMBER_DATA\x10\x00\x12\x12\n\x0eMEMBER_WITNESS\x10\x01\x12\x12\n\x0eMEMBER_LEARNER\x10\x02*\xca\x02\n\x08RaftKind\x12\x14\n\x10RAFT_UNSPECIFIED\x10\x00\x12\x15\n\x11RAFT_REQUEST_VOTE\x10\x01\x12\x13\n\x0fRAFT_VOTE_REPLY\x10\x02\x12\x0f\n\x0bRAFT_APPEND\x10\x03\x12\x15\n\x11RAFT_APPEND_REPLY\x10\x04\x12\x12\n\x0eRAFT_HEARTBEAT\x10\x05\x12\x18\n\x14RAFT_HEARTBEAT_REPLY\x10\x06\x12\x11\n\rRAFT_SNAPSHOT\x10\x07\x12\x17\n\x13RAFT_SNAPSHOT_REPLY\x10\x08\x12\r\n\tRAFT_BASE\x10\t\x12\x13\n\x0fRAFT_BASE_REPLY\x10\n\x12\x14\n\x10RAFT_TIMEOUT_NOW\x10\x0b\x12\x13\n\x0fRAFT_READ_INDEX\x10\x0c\x12\x19\n\x15RAFT_READ_INDEX_REPLY\x10\r\x12\x10\n\x0cRAFT_PROPOSE\x10\x0e*V\n\nMemberRole\x12\x10\n\x0cROLE_UNKNOWN\x10\x00\x12\x11\n\rROLE_FOLLOWER\x10\x01\x12\x12\n\x0eROLE_CANDIDATE\x10\x02\x12\x0f\n\x0bROLE_LEADER\x10\x03*I\n\x0cWitnessState\x12\x10\n\x0cWITNESS_NONE\x10\x00\x12\x12\n\x0eWITNESS_PARKED\x10\x01\x12\x13\n\x0fWITNESS_ENGAGED\x10\x02*U\n\x10MembershipAction\x12\x12\n\x0eMEMBERSHIP_ADD\x10\x00\x12\x15\n\x11MEMBERSHIP_REMOVE\x10\x01\x12\x16\n\x12MEMBERSHIP_REPLACE\x10\x02\x32\x95\x01\n\x04Raft\x12@\n\x04Step\x12\x19.blockyard.v1.StepRequest\x1a\x17.blockyard.v1.StepReply\"\x04\x90\xb5\x18\x02\x12K\n\x0cSendSnapshot\x12\x1a.blockyard.v1.SnapshotPart\x1a\x13.blockyard.v1.Empty\"\x08\x88\xb5\x18\x01\x90\xb5\x18\x02(\x01\x32\xec\x03\n\tMetaAdmin\x12H\n\x06Status\x12\x1f.blockyard.v1.MetaStatusRequest\x1a\x1d.blockyard.v1.MetaStatusReply\x12\x44\n\x08Transfer\x12\x1d.blockyard.v1.TransferRequest\x1a\x13.blockyard.v1.Empty\"\x04\x90\xb5\x18\x02\x12\x64\n\x10\x43hangeMembership\x12%.blockyard.v1.ChangeMembershipRequest\x1a#.blockyard.v1.ChangeMembershipReply\"\x04\x90\xb5\x18\x02\x12X\n\x0cTakeSnapshot\x12!.blockyard.v1.TakeSnapshotRequest\x1a\x1f.blockyard.v1.TakeSnapshotReply\"\x04\x90\xb5\x18\x02\x12I\n\x06\x42\x61\x63kup\x12\x1b.blockyard.v1.BackupRequest\x1a\x1a.blockyard.v1.SnapshotPart\"\x04\x88\xb5\x18\x02\x30\x01\x12\x44\n\x04\x46sck\x12\x1d.blockyard.v1.MetaFsckRequest\x1a\x1b.blockyard.v1.MetaFsckReply0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62lockyard/proto/raft.proto\x12\x0c\x62lockyard.v1\x1a\x1c\x62lockyard/proto/common.proto\x1a\x1d\x62lockyard/proto/options.proto\"\\\n\x08LogEntry\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12%\n\x04kind\x18\x03 \x01(\x0e\x32\x17.blockyard.v1.EntryKind\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\":\n\x07\x43ommand\x12\x0e\n\x06method\x18\x01 \x01(\x07\x12\x0f\n\x07request\x18\x02 \x01(\x0c\x12\x0e\n\x06inputs\x18\x03 \x03(\x04\"b\n\x0c\x43ommandBatch\x12\x0f\n\x07time_ns\x18\x01 \x01(\x12\x12\'\n\x08\x63ommands\x18\x02 \x03(\x0b\x32\x15.blockyard.v1.Command\x12\x18\n\x10session_clock_ms\x18\x03 \x01(\x04\"w\n\x0bGroupMember\x12\n\n\x02id\x18\x01 \x01(\x04\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.blockyard.v1.MemberKind\x12&\n\x07\x61\x64\x64ress\x18\x03 \x01(\x0b\x32\x15.blockyard.v1.Address\x12\x0c\n\x04name\x18\x04 \x01(\t\"8\n\nMembership\x12*\n\x07members\x18\x01 \x03(\x0b\x32\x19.blockyard.v1.GroupMember\"=\n\x0fHardStateRecord\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0c\n\x04vote\x18\x02 \x01(\x04\x12\x0e\n\x06\x63ommit\x18\x03 \x01(\x04\"^\n\x11\x42\x61seRecordMessage\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12,\n\nmembership\x18\x03 \x01(\x0b\x32\x18.blockyard.v1.Membership\"i\n\x11\x44irectoryIdentity\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x0e\n\x06member\x18\x02 \x01(\x04\x12\x13\n\x0bincarnation\x18\x03 \x01(\x06\x12\x0e\n\x06\x66ormat\x18\x04 \x01(\r\x12\x0e\n\x06starts\x18\x05 \x01(\x04\"\xe1\x02\n\x0bRaftMessage\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.blockyard.v1.RaftKind\x12\x0e\n\x06sender\x18\x02 \x01(\x04\x12\x10\n\x08receiver\x18\x03 \x01(\x04\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12\r\n\x05index\x18\x05 \x01(\x04\x12\x10\n\x08log_term\x18\x06 \x01(\x04\x12\x0e\n\x06\x63ommit\x18\x07 \x01(\x04\x12\'\n\x07\x65ntries\x18\x08 \x03(\x0b\x32\x16.blockyard.v1.LogEntry\x12\x0e\n\x06reject\x18\t \x01(\x08\x12\x12\n\nhint_index\x18\n \x01(\x04\x12\x11\n\thint_term\x18\x0b \x01(\x04\x12\x0f\n\x07\x63ontext\x18\x0c \x01(\x04\x12\x0b\n\x03pre\x18\r \x01(\x08\x12\x10\n\x08transfer\x18\x0e \x01(\x08\x12,\n\nmembership\x18\x0f \x01(\x0b\x32\x18.blockyard.v1.Membership\x12\r\n\x05\x65xtra\x18\x10 \x03(\x04\"\xd8\x01\n\x0bStepRequest\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\x0e\n\x06starts\x18\x03 \x01(\x04\x12+\n\x08messages\x18\x04 \x03(\x0b\x32\x19.blockyard.v1.RaftMessage\x12/\n\x0c\x61\x64\x64ress_book\x18\x05 \x03(\x0b\x32\x19.blockyard.v1.GroupMember\x12\x1c\n\x14receiver_incarnation\x18\x06 \x01(\x06\x12\x17\n\x0freceiver_starts\x18\x07 \x01(\x04\"r\n\tStepReply\x12+\n\x08messages\x18\x01 \x03(\x0b\x32\x19.blockyard.v1.RaftMessage\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\x0e\n\x06starts\x18\x03 \x01(\x04\x12\x13\n\x0bnearly_full\x18\x04 \x01(\x08\"\xa9\x01\n\x0cSnapshotPart\x12-\n\x04\x62\x61se\x18\x01 \x01(\x0b\x32\x1f.blockyard.v1.BaseRecordMessage\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x0c\n\x04\x66ile\x18\x03 \x01(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12\x0e\n\x06\x63rc32c\x18\x05 \x01(\x07\x12\x0c\n\x04\x64\x61ta\x18\x06 \x01(\x0c\x12\x0c\n\x04last\x18\x07 \x01(\x08\x12\x0f\n\x07\x63ontext\x18\x08 \x01(\x04\"\xb1\x01\n\x0cMemberStatus\x12)\n\x06member\x18\x01 \x01(\x0b\x32\x19.blockyard.v1.GroupMember\x12&\n\x04role\x18\x02 \x01(\x0e\x32\x18.blockyard.v1.MemberRole\x12\x13\n\x0bmatch_index\x18\x03 \x01(\x04\x12\x13\n\x0blag_entries\x18\x04 \x01(\x04\x12\x11\n\tsilent_ms\x18\x05 \x01(\x04\x12\x11\n\treachable\x18\x06 \x01(\x08\"\x13\n\x11MetaStatusRequest\"\xca\x03\n\x0fMetaStatusReply\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x0e\n\x06member\x18\x02 \x01(\x04\x12&\n\x04role\x18\x03 \x01(\x0e\x32\x18.blockyard.v1.MemberRole\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12\x0e\n\x06leader\x18\x05 \x01(\x04\x12\x13\n\x0b\x66irst_index\x18\x06 \x01(\x04\x12\x12\n\nlast_index\x18\x07 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x08 \x01(\x04\x12\x15\n\rapplied_index\x18\t \x01(\x04\x12+\n\x07members\x18\n \x03(\x0b\x32\x1a.blockyard.v1.MemberStatus\x12+\n\x07witness\x18\x0b \x01(\x0e\x32\x1a.blockyard.v1.WitnessState\x12\x18\n\x10last_failover_ns\x18\x0c \x01(\x12\x12\x18\n\x10last_failover_ms\x18\r \x01(\x04\x12\x0e\n\x06inodes\x18\x0e \x01(\x04\x12\x10\n\x08sessions\x18\x0f \x01(\x04\x12\x12\n\nfree_bytes\x18\x10 \x01(\x04\x12\x11\n\tread_only\x18\x11 \x01(\x08\x12\x12\n\nstate_hash\x18\x12 \x01(\x06\x12\x0f\n\x07version\x18\x13 \x01(\t\"!\n\x0fTransferRequest\x12\x0e\n\x06member\x18\x01 \x01(\x04\"\x86\x01\n\x17\x43hangeMembershipRequest\x12.\n\x06\x61\x63tion\x18\x01 \x01(\x0e\x32\x1e.blockyard.v1.MembershipAction\x12)\n\x06member\x18\x02 \x01(\x0b\x32\x19.blockyard.v1.GroupMember\x12\x10\n\x08replaces\x18\x03 \x01(\x04\"E\n\x15\x43hangeMembershipReply\x12,\n\nmembership\x18\x01 \x01(\x0b\x32\x18.blockyard.v1.Membership\"\x15\n\x13TakeSnapshotRequest\"1\n\x11TakeSnapshotReply\x12\r\n\x05index\x18\x01 \x01(\x04\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"\x0f\n\rBackupRequest\"\x1f\n\x0fMetaFsckRequest\x12\x0c\n\x04hash\x18\x01 \x01(\x08\"?\n\x0fMetaFsckFinding\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05inode\x18\x02 \x01(\x06\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xab\x01\n\rMetaFsckReply\x12\x0e\n\x06inodes\x18\x01 \x01(\x04\x12\x10\n\x08\x64\x65ntries\x18\x02 \x01(\x04\x12\x0e\n\x06slices\x18\x03 \x01(\x04\x12/\n\x08\x66indings\x18\x04 \x03(\x0b\x32\x1d.blockyard.v1.MetaFsckFinding\x12\x0c\n\x04\x64one\x18\x05 \x01(\x08\x12\x15\n\rapplied_index\x18\x06 \x01(\x04\x12\x12\n\nstate_hash\x18\x07 \x01(\x06*D\n\tEntryKind\x12\x11\n\rENTRY_COMMAND\x10\x00\x12\x0e\n\nENTRY_NOOP\x10\x01\x12\x14\n\x10\x45NTRY_MEMBERSHIP\x10\x02*E\n\nMemberKind\x12\x0f\n\x0bMEMBER_DATA\x10\x00\x12\x12\n\x0eMEMBER_WITNESS\x10\x01\x12\x12\n\x0eMEMBER_LEARNER\x10\x02*\xca\x02\n\x08RaftKind\x12\x14\n\x10RAFT_UNSPECIFIED\x10\x00\x12\x15\n\x11RAFT_REQUEST_VOTE\x10\x01\x12\x13\n\x0fRAFT_VOTE_REPLY\x10\x02\x12\x0f\n\x0bRAFT_APPEND\x10\x03\x12\x15\n\x11RAFT_APPEND_REPLY\x10\x04\x12\x12\n\x0eRAFT_HEARTBEAT\x10\x05\x12\x18\n\x14RAFT_HEARTBEAT_REPLY\x10\x06\x12\x11\n\rRAFT_SNAPSHOT\x10\x07\x12\x17\n\x13RAFT_SNAPSHOT_REPLY\x10\x08\x12\r\n\tRAFT_BASE\x10\t\x12\x13\n\x0fRAFT_BASE_REPLY\x10\n\x12\x14\n\x10RAFT_TIMEOUT_NOW\x10\x0b\x12\x13\n\x0fRAFT_READ_INDEX\x10\x0c\x12\x19\n\x15RAFT_READ_INDEX_REPLY\x10\r\x12\x10\n\x0cRAFT_PROPOSE\x10\x0e*V\n\nMemberRole\x12\x10\n\x0cROLE_UNKNOWN\x10\x00\x12\x11\n\rROLE_FOLLOWER\x10\x01\x12\x12\n\x0eROLE_CANDIDATE\x10\x02\x12\x0f\n\x0bROLE_LEADER\x10\x03*I\n\x0cWitnessState\x12\x10\n\x0cWITNESS_NONE\x10\x00\x12\x12\n\x0eWITNESS_PARKED\x10\x01\x12\x13\n\x0fWITNESS_ENGAGED\x10\x02*U\n\x10MembershipAction\x12\x12\n\x0eMEMBERSHIP_ADD\x10\x00\x12\x15\n\x11MEMBERSHIP_REMOVE\x10\x01\x12\x16\n\x12MEMBERSHIP_REPLACE\x10\x02\x32\x95\x01\n\x04Raft\x12@\n\x04Step\x12\x19.blockyard.v1.StepRequest\x1a\x17.blockyard.v1.StepReply\"\x04\x90\xb5\x18\x02\x12K\n\x0cSendSnapshot\x12\x1a.blockyard.v1.SnapshotPart\x1a\x13.blockyard.v1.Empty\"\x08\x88\xb5\x18\x01\x90\xb5\x18\x02(\x01\x32\xec\x03\n\tMetaAdmin\x12H\n\x06Status\x12\x1f.blockyard.v1.MetaStatusRequest\x1a\x1d.blockyard.v1.MetaStatusReply\x12\x44\n\x08Transfer\x12\x1d.blockyard.v1.TransferRequest\x1a\x13.blockyard.v1.Empty\"\x04\x90\xb5\x18\x02\x12\x64\n\x10\x43hangeMembership\x12%.blockyard.v1.ChangeMembershipRequest\x1a#.blockyard.v1.ChangeMembershipReply\"\x04\x90\xb5\x18\x02\x12X\n\x0cTakeSnapshot\x12!.blockyard.v1.TakeSnapshotRequest\x1a\x1f.blockyard.v1.TakeSnapshotReply\"\x04\x90\xb5\x18\x02\x12I\n\x06\x42\x61\x63kup\x12\x1b.blockyard.v1.BackupRequest\x1a\x1a.blockyard.v1.SnapshotPart\"\x04\x88\xb5\x18\x02\x30\x01\x12\x44\n\x04\x46sck\x12\x1d.blockyard.v1.MetaFsckRequest\x1a\x1b.blockyard.v1.MetaFsckReply0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,18 +45,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_METAADMIN'].methods_by_name['TakeSnapshot']._serialized_options = b'\220\265\030\002'
   _globals['_METAADMIN'].methods_by_name['Backup']._loaded_options = None
   _globals['_METAADMIN'].methods_by_name['Backup']._serialized_options = b'\210\265\030\002'
-  _globals['_ENTRYKIND']._serialized_start=2914
-  _globals['_ENTRYKIND']._serialized_end=2982
-  _globals['_MEMBERKIND']._serialized_start=2984
-  _globals['_MEMBERKIND']._serialized_end=3053
-  _globals['_RAFTKIND']._serialized_start=3056
-  _globals['_RAFTKIND']._serialized_end=3386
-  _globals['_MEMBERROLE']._serialized_start=3388
-  _globals['_MEMBERROLE']._serialized_end=3474
-  _globals['_WITNESSSTATE']._serialized_start=3476
-  _globals['_WITNESSSTATE']._serialized_end=3549
-  _globals['_MEMBERSHIPACTION']._serialized_start=3551
-  _globals['_MEMBERSHIPACTION']._serialized_end=3636
+  _globals['_ENTRYKIND']._serialized_start=2935
+  _globals['_ENTRYKIND']._serialized_end=3003
+  _globals['_MEMBERKIND']._serialized_start=3005
+  _globals['_MEMBERKIND']._serialized_end=3074
+  _globals['_RAFTKIND']._serialized_start=3077
+  _globals['_RAFTKIND']._serialized_end=3407
+  _globals['_MEMBERROLE']._serialized_start=3409
+  _globals['_MEMBERROLE']._serialized_end=3495
+  _globals['_WITNESSSTATE']._serialized_start=3497
+  _globals['_WITNESSSTATE']._serialized_end=3570
+  _globals['_MEMBERSHIPACTION']._serialized_start=3572
+  _globals['_MEMBERSHIPACTION']._serialized_end=3657
   _globals['_LOGENTRY']._serialized_start=105
   _globals['_LOGENTRY']._serialized_end=197
   _globals['_COMMAND']._serialized_start=199
@@ -78,35 +78,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STEPREQUEST']._serialized_start=1161
   _globals['_STEPREQUEST']._serialized_end=1377
   _globals['_STEPREPLY']._serialized_start=1379
-  _globals['_STEPREPLY']._serialized_end=1472
-  _globals['_SNAPSHOTPART']._serialized_start=1475
-  _globals['_SNAPSHOTPART']._serialized_end=1644
-  _globals['_MEMBERSTATUS']._serialized_start=1647
-  _globals['_MEMBERSTATUS']._serialized_end=1824
-  _globals['_METASTATUSREQUEST']._serialized_start=1826
-  _globals['_METASTATUSREQUEST']._serialized_end=1845
-  _globals['_METASTATUSREPLY']._serialized_start=1848
-  _globals['_METASTATUSREPLY']._serialized_end=2306
-  _globals['_TRANSFERREQUEST']._serialized_start=2308
-  _globals['_TRANSFERREQUEST']._serialized_end=2341
-  _globals['_CHANGEMEMBERSHIPREQUEST']._serialized_start=2344
-  _globals['_CHANGEMEMBERSHIPREQUEST']._serialized_end=2478
-  _globals['_CHANGEMEMBERSHIPREPLY']._serialized_start=2480
-  _globals['_CHANGEMEMBERSHIPREPLY']._serialized_end=2549
-  _globals['_TAKESNAPSHOTREQUEST']._serialized_start=2551
-  _globals['_TAKESNAPSHOTREQUEST']._serialized_end=2572
-  _globals['_TAKESNAPSHOTREPLY']._serialized_start=2574
-  _globals['_TAKESNAPSHOTREPLY']._serialized_end=2623
-  _globals['_BACKUPREQUEST']._serialized_start=2625
-  _globals['_BACKUPREQUEST']._serialized_end=2640
-  _globals['_METAFSCKREQUEST']._serialized_start=2642
-  _globals['_METAFSCKREQUEST']._serialized_end=2673
-  _globals['_METAFSCKFINDING']._serialized_start=2675
-  _globals['_METAFSCKFINDING']._serialized_end=2738
-  _globals['_METAFSCKREPLY']._serialized_start=2741
-  _globals['_METAFSCKREPLY']._serialized_end=2912
-  _globals['_RAFT']._serialized_start=3639
-  _globals['_RAFT']._serialized_end=3788
-  _globals['_METAADMIN']._serialized_start=3791
-  _globals['_METAADMIN']._serialized_end=4283
+  _globals['_STEPREPLY']._serialized_end=1493
+  _globals['_SNAPSHOTPART']._serialized_start=1496
+  _globals['_SNAPSHOTPART']._serialized_end=1665
+  _globals['_MEMBERSTATUS']._serialized_start=1668
+  _globals['_MEMBERSTATUS']._serialized_end=1845
+  _globals['_METASTATUSREQUEST']._serialized_start=1847
+  _globals['_METASTATUSREQUEST']._serialized_end=1866
+  _globals['_METASTATUSREPLY']._serialized_start=1869
+  _globals['_METASTATUSREPLY']._serialized_end=2327
+  _globals['_TRANSFERREQUEST']._serialized_start=2329
+  _globals['_TRANSFERREQUEST']._serialized_end=2362
+  _globals['_CHANGEMEMBERSHIPREQUEST']._serialized_start=2365
+  _globals['_CHANGEMEMBERSHIPREQUEST']._serialized_end=2499
+  _globals['_CHANGEMEMBERSHIPREPLY']._serialized_start=2501
+  _globals['_CHANGEMEMBERSHIPREPLY']._serialized_end=2570
+  _globals['_TAKESNAPSHOTREQUEST']._serialized_start=2572
+  _globals['_TAKESNAPSHOTREQUEST']._serialized_end=2593
+  _globals['_TAKESNAPSHOTREPLY']._serialized_start=2595
+  _globals['_TAKESNAPSHOTREPLY']._serialized_end=2644
+  _globals['_BACKUPREQUEST']._serialized_start=2646
+  _globals['_BACKUPREQUEST']._serialized_end=2661
+  _globals['_METAFSCKREQUEST']._serialized_start=2663
+  _globals['_METAFSCKREQUEST']._serialized_end=2694
+  _globals['_METAFSCKFINDING']._serialized_start=2696
+  _globals['_METAFSCKFINDING']._serialized_end=2759
+  _globals['_METAFSCKREPLY']._serialized_start=2762
+  _globals['_METAFSCKREPLY']._serialized_end=2933
+  _globals['_RAFT']._serialized_start=3660
+  _globals['_RAFT']._serialized_end=3809
+  _globals['_METAADMIN']._serialized_start=3812
+  _globals['_METAADMIN']._serialized_end=4304
 # @@protoc_insertion_point(module_scope)

@@ -228,14 +228,16 @@ class StepRequest(_message.Message):
     def __init__(self, cluster: _Optional[str] = ..., incarnation: _Optional[int] = ..., starts: _Optional[int] = ..., messages: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ..., address_book: _Optional[_Iterable[_Union[GroupMember, _Mapping]]] = ..., receiver_incarnation: _Optional[int] = ..., receiver_starts: _Optional[int] = ...) -> None: ...
 
 class StepReply(_message.Message):
-    __slots__ = ("messages", "incarnation", "starts")
+    __slots__ = ("messages", "incarnation", "starts", "nearly_full")
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     STARTS_FIELD_NUMBER: _ClassVar[int]
+    NEARLY_FULL_FIELD_NUMBER: _ClassVar[int]
     messages: _containers.RepeatedCompositeFieldContainer[RaftMessage]
     incarnation: int
     starts: int
-    def __init__(self, messages: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ..., incarnation: _Optional[int] = ..., starts: _Optional[int] = ...) -> None: ...
+    nearly_full: bool
+    def __init__(self, messages: _Optional[_Iterable[_Union[RaftMessage, _Mapping]]] = ..., incarnation: _Optional[int] = ..., starts: _Optional[int] = ..., nearly_full: _Optional[bool] = ...) -> None: ...
 
 class SnapshotPart(_message.Message):
     __slots__ = ("base", "cluster", "file", "offset", "crc32c", "data", "last", "context")

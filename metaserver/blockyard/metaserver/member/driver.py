@@ -19,6 +19,8 @@ from blockyard.proto import logs
 from blockyard.proto.call import Deferred
 from google.protobuf.message import Message
 
+STALLED_S = 0.1
+"""A tick this late is worth a warning: something held the event loop, or the machine gave this process no time."""
 EXIT_FAILED = 70
 """Exit status of a process that met a failing disk or a broken invariant (EX_SOFTWARE)."""
 Work = TypeVar("Work", bound=Callable[..., Any])
@@ -109,6 +111,7 @@ class Driver:
         self._answering: MemberId | None = None
         self._answers: list[raft.Message] = []
         self._ticker: asyncio.TimerHandle | None = None
+        self._ticked_at = 0.0
         self.leader_heard_at = self._loop.time()
         """When a leader was last heard, this member itself included; of the event loop's clock, in seconds."""
 
@@ -148,6 +151,7 @@ class Driver:
 
     def start(self) -> None:
         """Begin to tick."""
+        self._ticked_at = self._loop.time()
         self._ticker = self._loop.call_later(self._tick_s, self._tick)
 
     def stop(self) -> None:
@@ -159,6 +163,10 @@ class Driver:
 
     @fatal
     def _tick(self) -> None:
+        now = self._loop.time()
+        if now - self._ticked_at > STALLED_S:
+            _log.warning("event_loop_stalled", seconds=round(now - self._ticked_at, 3))
+        self._ticked_at = now
         self._ticker = self._loop.call_later(self._tick_s, self._tick)
         self.core.tick()
         self.pump()
