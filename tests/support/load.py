@@ -17,13 +17,17 @@ from tests.support.meta_cluster import MetaCluster, until
 class Load:
     """Callers that make files until they are told to stop; to be used as a context manager."""
 
-    def __init__(self, clients: Sequence[GroupClient], callers_per_client: int = 8, parent: int = ROOT) -> None:
+    def __init__(
+        self, clients: Sequence[GroupClient], callers_per_client: int = 4, parent: int = ROOT, pace_s: float = 0.004
+    ) -> None:
+        """`pace_s` is how long each caller rests between two creates, so that the directory stays small."""
         self.acknowledged: dict[str, int] = {}
         self.longest_gap_s = 0.0
         """Longest time between two acknowledgements, of all callers together."""
         self._clients = clients
         self._callers = callers_per_client
         self._parent = parent
+        self._pace_s = pace_s
         self._numbers = itertools.count()
         self._stopping = False
         self._last_s = time.monotonic()
@@ -60,6 +64,7 @@ class Load:
 
     async def verify(self, cluster: MetaCluster, sound: bool = True) -> None:
         """Demand the manifest of every running data member, and that all are sound and equal."""
+        await cluster.in_step()
         for member in cluster.data:
             if member.running:
                 entries = await self._clients[0].list(self._parent, member.address)
@@ -77,3 +82,4 @@ class Load:
             now = time.monotonic()
             self.longest_gap_s = max(self.longest_gap_s, now - self._last_s)
             self._last_s = now
+            await asyncio.sleep(self._pace_s)

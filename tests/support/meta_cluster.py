@@ -30,8 +30,7 @@ from tests.support.networks import Network
 T = TypeVar("T")
 Settings = Mapping[str, Mapping[str, Any]]
 
-START_S = 20.0
-LEADER_S = 10.0
+LEADER_S = 25.0
 POLL_S = 0.02
 
 _ports = itertools.count(21_000 + 1_500 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")))
@@ -249,6 +248,12 @@ class MetaCluster:
                 return reply
         except errors.BlockyardError:
             return None
+
+    async def answers(self, number: int) -> MetaStatusReply:
+        """Wait until a member says how it is."""
+        status = await until(lambda: self.status(number), f"member {number} answers")
+        assert status is not None
+        return status
 
     async def leader(self, among: Iterable[int] | None = None, timeout_s: float = LEADER_S) -> int:
         """Wait until a data member leads and says so; return its id."""

@@ -8,6 +8,7 @@ from blockyard.proto import errors
 from blockyard.proto import metadata_pb2 as pb
 from blockyard.proto.common_pb2 import RequestId
 from blockyard.proto.raft_pb2 import WITNESS_ENGAGED, WITNESS_PARKED
+
 from tests.support.group_client import ME, ROOT, GroupClient
 from tests.support.load import Load
 from tests.support.meta_cluster import MetaCluster, until
@@ -87,10 +88,10 @@ async def test_a_group_that_is_killed_whole_comes_back_with_everything_and_terms
             for number in order:
                 group.start(number)
                 if chance.random() < 0.5:
-                    await until(lambda number=number: group.status(number), f"member {number} answers")  # type: ignore[misc]
+                    await group.answers(number)
             await load.more()
             for number in (1, 2, 3):
-                status = await until(lambda number=number: group.status(number), f"member {number} answers")  # type: ignore[misc]
+                status = await group.answers(number)
                 assert status.term >= terms.get(number, 0)
                 terms[number] = status.term
         await load.stop()
