@@ -8,6 +8,7 @@ from typing import Any
 
 from blockyard.proto import errors
 from blockyard.proto.call import FileRange, Payload
+from blockyard.proto.lane import handshake
 from blockyard.proto.lane.aio_client import ClientConnection
 from blockyard.proto.lane.aio_stream import AioStream
 from blockyard.proto.lane.frame import Limits
@@ -154,9 +155,7 @@ class AioChannel:
                 self._connections.add(connection)
                 await connection.ready
         except (OSError, ValueError, TimeoutError) as error:
-            if isinstance(error, errors.BlockyardError) and not isinstance(error, errors.ConnectionLost):
-                raise
-            raise errors.Unavailable(f"{self.address} does not answer: {error}", self.address) from error
+            raise handshake.refused(self.address, error) from error
         finally:
             self._connecting = None
             if connection is not None and not connection.usable:

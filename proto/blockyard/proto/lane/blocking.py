@@ -98,10 +98,11 @@ class BlockingConnection:
         try:
             payload.send(self.sock, head, raw)
         except BaseException as error:
-            self.broken = ConnectionError(f"a frame was not sent whole: {error}")
             sever(self.sock)
             if isinstance(error, BlockingIOError) and not isinstance(error, errors.BlockyardError):
-                raise ConnectionError(f"the peer took nothing for {self._send_timeout_s:g} s") from None
+                self.broken = FrameError("stalled", f"the peer took nothing for {self._send_timeout_s:g} s")
+                raise ConnectionError(str(self.broken)) from None
+            self.broken = ConnectionError(f"a frame was not sent whole: {error}")
             raise
         finally:
             self._sending.release()

@@ -13,7 +13,7 @@ from typing import Any
 
 from blockyard.proto import errors
 from blockyard.proto.call import Payload
-from blockyard.proto.lane import frame, sockets
+from blockyard.proto.lane import frame, handshake, sockets
 from blockyard.proto.lane.blocking import BlockingConnection
 from blockyard.proto.lane.frame import Limits
 from blockyard.proto.lane.methods import carries_reply_payload, carries_request_payload, method_id
@@ -198,9 +198,7 @@ class Channel:
             connection.shake_hands(timeout_s)
         except (OSError, frame.FrameError) as error:
             connection.close()
-            if isinstance(error, errors.BlockyardError):
-                raise
-            raise errors.Unavailable(f"{self.address} is no lane server: {error}", self.address) from error
+            raise handshake.refused(self.address, error) from error
         return connection
 
     def _was_closed(self) -> errors.BlockyardError:

@@ -122,11 +122,13 @@ class Exchange:
             try:
                 item: Item = self._held.popleft() if self._held else self._next_header()
                 return item, take(item)
+            except errors.BlockyardError as error:
+                self.leave(reusable=False)
+                raise self.failed or error from None
             except (OSError, FrameError) as error:
-                if self.over or isinstance(error, errors.BlockyardError):
-                    self.leave(reusable=False)
-                    raise self.failed or error from None
-                raise self.lost(error) from error
+                if not self.over:
+                    raise self.lost(error) from error
+                continue  # another thread has ended the call
             except BaseException:
                 self.leave(reusable=False)
                 raise
@@ -174,7 +176,7 @@ class Exchange:
     def _control(self, header: Header, message: bytes) -> None:
         if header.kind == frame.ERROR:
             self.failed = handshake.error_in(message)
-            self.leave(reusable=False)
+            self.leave(reusable=self.sent_all)
             raise self.failed
         if header.kind == frame.WINDOW:
             with self._changed:

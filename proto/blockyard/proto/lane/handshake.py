@@ -73,6 +73,13 @@ def error_in(message: bytes) -> errors.BlockyardError:
         return errors.MalformedReply("the peer sent an error that does not parse")
 
 
+def refused(address: str, error: Exception) -> errors.BlockyardError:
+    """Return what a caller hears when no connection to `address` came about: nothing has left, so it is definite."""
+    if isinstance(error, errors.VersionMismatch | errors.ShuttingDown | errors.Overloaded | errors.Unavailable):
+        return error
+    return errors.Unavailable(f"{address} is no lane server that answers: {error or type(error).__name__}", address)
+
+
 def refusal(error: FrameError) -> errors.BlockyardError:
     """Return what a peer is told about bytes that are no acceptable frame."""
     kind = errors.TooLarge if error.reason.endswith("_length") else errors.MalformedRequest

@@ -61,8 +61,8 @@ class Stream:
     def done_sending(self) -> None:
         """Say that no more requests come."""
         if not self._exchange.over:
+            self._exchange.sent_all = True  # first: the answer to END may be there before this thread goes on
             self._exchange.send(frame.END)
-            self._exchange.sent_all = True
 
     def send_all(self, requests: Iterable[Any]) -> None:
         """Send every request, then say so. A server that has answered already wants no more of them."""
@@ -152,6 +152,5 @@ class Stream:
     def _choose(self, into: Into, message: Any, length: int) -> Sink | None:
         try:
             return payload.choose(into, message, length)
-        except Exception:
-            self.cancel()  # the caller's own error reaches it as it is
-            raise
+        except OSError as error:
+            raise errors.from_exception(error) from error  # not to be taken for the connection's

@@ -190,7 +190,8 @@ class ThreadCall:
             self._cancelled = True
             raise CallOver
         else:
-            raise connection.out_of_step(FrameError("protocol", f"frame kind {kind} within a call", header.call))
+            reason = "call" if kind == frame.CALL else "protocol"
+            raise connection.out_of_step(FrameError(reason, f"frame kind {kind} within a call", header.call))
 
     def _of_another_call(self, header: Header) -> None:
         """Later calls wait; what belongs to calls that are over is dropped."""
