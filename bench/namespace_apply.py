@@ -22,14 +22,15 @@ IN_FLIGHT = 64
 
 
 class RocksStore:
-    """The store of production in its plainest form."""
+    """RocksDB set up as in production, written without its log."""
 
     def __init__(self, path: str) -> None:
-        from rocksdict import Options, Rdict
+        from blockyard.metaserver.storage.rocks import namespace_options, unlogged
+        from rocksdict import Rdict
         from rocksdict import WriteBatch as RocksBatch
 
-        options = Options(raw_mode=True)
-        self.rows: Any = Rdict(path, options)
+        self.options: Any = unlogged()
+        self.rows: Any = Rdict(path, namespace_options())
         self.batch: Any = RocksBatch
 
     def get(self, key: bytes) -> bytes | None:
@@ -48,7 +49,7 @@ class RocksStore:
             rows.put(key, value)
         for key in batch.deletes:
             rows.delete(key)
-        self.rows.write(rows)
+        self.rows.write(rows, self.options)
 
 
 class Bench:

@@ -13,10 +13,12 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 Key = TypeVar("Key")
 Record = TypeVar("Record")
+
+_FREED_AT_ONCE: Final = 1_000
 
 
 @dataclass(slots=True)
@@ -212,7 +214,7 @@ class Table(Generic[Key, Record]):
     however often it changed. None is remembered too: that a row is absent is as useful to know.
     """
 
-    __slots__ = ("dirty", "encode", "key", "known", "limit", "parse", "pending", "tx")
+    __slots__ = ("dirty", "encode", "key", "known", "leaving", "limit", "parse", "pending", "tx")
 
     def __init__(
         self,
@@ -231,6 +233,7 @@ class Table(Generic[Key, Record]):
         self.known: dict[Key, Record | None] = {}  # committed, or read from the store
         self.pending: dict[Key, Record | None] = {}  # this command
         self.dirty: dict[Key, Record | None] = {}  # its keys changed since the last written(), in order
+        self.leaving: list[Key] = []  # oldest of `known`, on their way out
         tx.attach(self)
 
     def get(self, key: Key) -> Record | None:
@@ -283,8 +286,16 @@ class Table(Generic[Key, Record]):
             rows[key(name)] = None if record is None else encode(record)
 
     def shrink(self) -> None:
-        """Drop the oldest records when there are more than the limit. Only after everything was written."""
-        excess = len(self.known) - self.limit
-        if excess > 0:
-            for name in list(islice(self.known, excess + self.limit // 4)):
-                del self.known[name]
+        """Drop some of the oldest records while there are more than the limit. Only after everything was written.
+
+        A few at a time: to free a large part of a cache at once would hold everything up for a tenth of a second.
+        """
+        known, leaving = self.known, self.leaving
+        excess = len(known) - self.limit
+        if excess > 0 and not leaving:
+            leaving.extend(islice(known, self.limit // 4 + excess))
+        if leaving:
+            count = max(_FREED_AT_ONCE, excess)
+            for name in leaving[-count:]:
+                known.pop(name, None)
+            del leaving[-count:]
