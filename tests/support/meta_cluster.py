@@ -121,7 +121,7 @@ class MetaCluster:
 
     @property
     def founders(self) -> list[MemberProcess]:
-        return [self.members[number] for number in (1, 2, 3)]
+        return [member for number, member in self.members.items() if number <= 3]
 
     @property
     def data(self) -> list[MemberProcess]:
@@ -287,12 +287,14 @@ class MetaCluster:
         await until(equal, f"members {wanted} have applied the same", timeout_s)
 
     async def in_step_enough(self, number: int) -> None:
-        """Wait until the leader says that a member is at most a moment behind; changes may go on."""
+        """Wait until a member answers and is at most a moment behind the leader; changes may go on."""
 
         async def close() -> bool:
+            theirs = await self.status(number)
             status = await self.status(await self.leader())
-            seen = [each for each in status.members if each.member.id == number] if status else []
-            return bool(seen) and seen[0].reachable and seen[0].lag_entries < 50
+            if theirs is None or status is None or theirs.leader != status.member:
+                return False
+            return status.commit_index - theirs.commit_index < 50
 
         await until(close, f"member {number} is nearly in step")
 
