@@ -39,7 +39,7 @@ def main() -> None:
     try:
         settings = load(MetaserverSettings, arguments.config, os.environ)
         if not settings.cluster.id:
-            raise SettingsError("cluster.id: a metadata member is told its cluster's id, 'c' and 32 hexadecimal digits")
+            raise SettingsError(["cluster.id: a metadata member is told its cluster's id, 'c' and 32 hexadecimal digits"])
         if arguments.action == "serve":
             _serve(settings)
         else:
@@ -101,17 +101,17 @@ def _make(settings: MetaserverSettings, arguments: argparse.Namespace) -> None:
 def _restore(path: Path, identity: Identity, source: Path, settings: MetaserverSettings) -> None:
     group = derived.founding_membership(settings)
     if [member.id for member in group.members] != [derived.member_id(settings)]:
-        raise SettingsError("metaserver.group: a restored group begins with this member alone; join the others to it")
+        raise SettingsError(["metaserver.group: a restored group begins with this member alone; join the others to it"])
     staging = path.with_name(path.name + ".restoring")
     try:
         checkpoint, cluster = backup.restore(source, staging)
         if cluster != identity.cluster:
-            raise SettingsError(
+            raise DirectoryRefused(
                 f"cluster.id: {source} is a backup of cluster {cluster}, the settings say {identity.cluster}; "
                 "write the backup's there, so that the storage nodes know their metadata again"
             )
         if checkpoint.base.membership.kind(derived.member_id(settings)) is not None:
-            raise SettingsError(
+            raise DirectoryRefused(
                 f"metaserver.member: {int(identity.member)} was a member when {source} was made; give a new id, "
                 "so that the old member is refused if it comes back"
             )
