@@ -36,10 +36,13 @@ EXIT_FAILED = 70
 def main() -> None:
     """Run what the command line says; what is wrong is told in lines that say what to do."""
     arguments = _arguments()
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # our children are other programs; gRPC need not prepare
     try:
         settings = load(MetaserverSettings, arguments.config, os.environ)
         if not settings.cluster.id:
-            raise SettingsError(["cluster.id: a metadata member is told its cluster's id, 'c' and 32 hexadecimal digits"])
+            raise SettingsError(
+                ["cluster.id: a metadata member is told its cluster's id, 'c' and 32 hexadecimal digits"]
+            )
         if arguments.action == "serve":
             _serve(settings)
         else:

@@ -89,7 +89,15 @@ class Snapshots:
         """Make a checkpoint; older ones go. What takes long is done beside the event loop."""
         async with self._checkpointing:
             await asyncio.to_thread(self._flush)
-            checkpoint = self._directory.take_checkpoint(lambda index: self.core.snapshot_metadata(index).membership)
+            loop = asyncio.get_running_loop()
+
+            async def describe(index: LogIndex) -> raft.Membership:
+                return self.core.snapshot_metadata(index).membership
+
+            def membership_at(index: LogIndex) -> raft.Membership:
+                return asyncio.run_coroutine_threadsafe(describe(index), loop).result()  # the core is the loop's
+
+            checkpoint = await asyncio.to_thread(self._directory.take_checkpoint, membership_at)
             self._drop_old()
             return checkpoint
 
