@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-import select
+import selectors
 import signal
 import subprocess
 import sys
@@ -20,7 +20,9 @@ class ServerProcess:
         command = [sys.executable, "-m", "tests.proto.conformance.server_process", str(transport), address]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
         assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], 30)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            ready = selector.select(30)
         self.address = self._process.stdout.readline().decode().strip() if ready else ""
         assert self.address, "the server did not start"
 
