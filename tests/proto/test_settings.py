@@ -15,6 +15,7 @@ metaservers = ["a.example:7701", "[::1]:7701"]
 
 [metaserver]
 member = 1
+group = ["1@a.example:7701", "2@[::1]:7701"]
 data_dir = "/var/lib/blockyard"
 
 [storagenode]
@@ -150,6 +151,7 @@ class TestAMessage:
             "listen.advertise_host",
             "logs.level",
             "metaserver.data_dir",
+            "metaserver.group",
             "metaserver.member",
             "raft.election_timeout_ms",
             "raft.suspect_after_ms",
