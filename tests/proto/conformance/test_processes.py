@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,10 +13,14 @@ from blockyard.proto.probe_pb2 import ProbeRequest, PullRequest, PushRequest
 from tests.proto.conformance.clients import Answers, Client
 from tests.proto.conformance.server_process import ServerProcess
 from tests.proto.conformance.servicers import LONG_MS
-from tests.proto.conformance.transports import Transport
+from tests.proto.conformance.transports import LANE, TRANSPORTS, Transport
 
 PIECE_BYTES = 500_000
+ALL = (*LANE, *TRANSPORTS[len(LANE) : len(LANE) + 1])
+"""A process takes long to start: gRPC has one representative here."""
+EVENT_LOOPS = tuple(transport for transport in LANE if not transport.has_threads)
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio"])
+over = partial(pytest.mark.parametrize, "transport", ids=str)
 
 
 @pytest.fixture
@@ -32,6 +37,7 @@ async def lost(call: "asyncio.Future[Any]") -> errors.BlockyardError:
     return caught.value
 
 
+@over(ALL)
 async def test_a_server_that_is_killed_leaves_its_callers_in_doubt(transport: Transport, server: ServerProcess) -> None:
     """What was sent may have happened; what is asked for afterwards has not."""
     client = transport.client(server.address)
@@ -54,6 +60,7 @@ async def test_a_server_that_is_killed_leaves_its_callers_in_doubt(transport: Tr
     await client.close()
 
 
+@over(ALL)
 async def test_a_server_that_is_killed_while_payload_moves_ends_the_call(
     transport: Transport, server: ServerProcess
 ) -> None:
@@ -89,6 +96,7 @@ async def _until_unavailable(client: Client) -> None:
             await asyncio.sleep(0.01)
 
 
+@over(ALL)
 async def test_a_client_goes_on_with_the_server_that_comes_after(transport: Transport, server: ServerProcess) -> None:
     client = transport.client(server.address)
     await client.ask("Echo", ProbeRequest())
@@ -110,9 +118,8 @@ async def test_a_client_goes_on_with_the_server_that_comes_after(transport: Tran
         await client.close()
 
 
+@over(LANE)
 async def test_a_server_that_hangs_is_noticed_by_its_silence(transport: Transport, server: ServerProcess) -> None:
-    if not transport.is_lane:
-        pytest.skip("gRPC's shortest keepalive is too long for a test")
     client = transport.client(server.address, keepalive_s=0.2)
     await client.ask("Echo", ProbeRequest())
     answers = client.stream("Count", ProbeRequest(count=1_000_000, delay_ms=1))
@@ -128,10 +135,9 @@ async def test_a_server_that_hangs_is_noticed_by_its_silence(transport: Transpor
     await client.close()
 
 
+@over(EVENT_LOOPS)
 async def test_silence_of_an_idle_connection_is_no_sign_of_death(transport: Transport, server: ServerProcess) -> None:
     """An answer may take longer than the keep-alive time, on a connection that has been idle for longer than that."""
-    if not transport.is_lane or transport.has_threads:
-        pytest.skip("a thread server shows life every two seconds, too seldom for so short a keepalive")
     client = transport.client(server.address, keepalive_s=0.1)
     await client.ask("Echo", ProbeRequest())
     await asyncio.sleep(0.4)  # the idleness itself, not a synchronisation

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,15 +11,15 @@ from blockyard.proto import errors
 from blockyard.proto.probe_pb2 import ProbeRequest
 
 from tests.proto.conformance.clients import ThreadClient
-from tests.proto.conformance.transports import Serving, Transport
+from tests.proto.conformance.transports import TRANSPORTS, Serving, Transport
 
 THREADS = 32
 
 
-@pytest.fixture
-def threads_only(transport: Transport) -> None:
-    if transport.channel != "blocking":
-        pytest.skip("for channels of threads")
+BLOCKING = tuple(transport for transport in TRANSPORTS if transport.channel == "blocking")
+PARALLEL = tuple(transport for transport in BLOCKING if not transport.has_threads)
+"""Those whose servers answer the calls of one connection side by side."""
+over = partial(pytest.mark.parametrize, "transport", ids=str)
 
 
 async def together(work: Any) -> list[BaseException]:
@@ -41,7 +42,8 @@ async def together(work: Any) -> list[BaseException]:
     return raised
 
 
-async def test_answers_are_never_mixed_up(transport: Transport, serving: Serving, threads_only: None) -> None:
+@over(BLOCKING)
+async def test_answers_are_never_mixed_up(transport: Transport, serving: Serving) -> None:
     client: Any = transport.client(serving.address)
     assert isinstance(client, ThreadClient)
     calls = 500 if transport.is_lane else 30
@@ -55,9 +57,8 @@ async def test_answers_are_never_mixed_up(transport: Transport, serving: Serving
     await client.close()
 
 
-async def test_threads_with_short_deadlines_hold_nobody_up(
-    transport: Transport, serving: Serving, threads_only: None
-) -> None:
+@over(PARALLEL)
+async def test_threads_with_short_deadlines_hold_nobody_up(transport: Transport, serving: Serving) -> None:
     """Whoever reads for the others may leave at any moment; somebody always reads on."""
     client: Any = transport.client(serving.address)
     await client.ask("Echo", ProbeRequest())
@@ -72,15 +73,12 @@ async def test_threads_with_short_deadlines_hold_nobody_up(
             else:
                 assert client._stub.Echo(ProbeRequest(body=b"%d" % turn), timeout=20).body == b"%d" % turn
 
-    if transport.has_threads:
-        pytest.skip("a thread server answers the late calls one after the other")
     assert await together(work) == []
     await client.close()
 
 
-async def test_streams_and_calls_of_many_threads_keep_apart(
-    transport: Transport, serving: Serving, threads_only: None
-) -> None:
+@over(BLOCKING)
+async def test_streams_and_calls_of_many_threads_keep_apart(transport: Transport, serving: Serving) -> None:
     client: Any = transport.client(serving.address)
 
     def work(number: int) -> None:

@@ -15,7 +15,7 @@ from blockyard.proto.call import register
 from blockyard.proto.lane import AioServer, Limits, ThreadServer, frame, handshake
 from blockyard.proto.lane.frame import HEADER, HEADER_BYTES, Frame, Header
 from blockyard.proto.lane.methods import method_id
-from blockyard.proto.probe_pb2_grpc import add_ProbeServicer_to_server
+from blockyard.proto.probe_pb2_grpc import ProbeStub, add_ProbeServicer_to_server
 
 from tests.proto.conformance.servicers import WatchedAioProbe, WatchedThreadProbe
 
@@ -148,6 +148,11 @@ class Peer:
                 raise EOFError
             data += piece
         return data
+
+
+def stub_of(channel: Any) -> Any:
+    """Return the probe's stub over a channel."""
+    return ProbeStub(channel)
 
 
 @contextmanager

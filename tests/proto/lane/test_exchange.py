@@ -9,9 +9,8 @@ from blockyard.proto import errors
 from blockyard.proto.lane import Channel
 from blockyard.proto.probe import pattern
 from blockyard.proto.probe_pb2 import ProbeRequest, PullRequest, PushRequest
-from blockyard.proto.probe_pb2_grpc import ProbeStub
 
-from tests.proto.lane.peers import KINDS, Running, running, wait_until
+from tests.proto.lane.peers import KINDS, Running, running, stub_of, wait_until
 
 
 @pytest.fixture(params=KINDS)
@@ -28,7 +27,7 @@ def channel(server: Running) -> Iterator[Channel]:
 
 @pytest.fixture
 def stub(channel: Channel) -> Any:
-    return ProbeStub(channel)  # type: ignore[arg-type]
+    return stub_of(channel)
 
 
 def requests(count: int) -> Iterator[ProbeRequest]:
@@ -123,7 +122,7 @@ def test_closing_the_channel_leaves_streams_to_their_users(channel: Channel, stu
 
 
 def test_a_stream_without_a_server_is_unavailable_and_leaves_nothing_behind() -> None:
-    stub: Any = ProbeStub(Channel("127.0.0.1:1"))  # type: ignore[arg-type]
+    stub = stub_of(Channel("127.0.0.1:1"))
     with pytest.raises(errors.Unavailable):
         stub.Count(ProbeRequest(count=1))  # the half-made stream is dropped: its __del__ must bear it
 

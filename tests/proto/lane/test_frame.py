@@ -95,6 +95,7 @@ def test_frames_before_a_broken_one_are_whole_and_none_comes_after(items: list[F
     assert decoder.error.reason == "magic"
 
 
+Fields = tuple[bytes, int, int, int, int, int, int, int]
 HEADERS = st.tuples(
     st.sampled_from([b"BY", b"by", b"\x00\x00"]),
     st.integers(0, 255),
@@ -108,7 +109,9 @@ HEADERS = st.tuples(
 
 
 @given(HEADERS)
-def test_a_header_is_taken_when_it_is_within_the_limits_and_only_then(fields: tuple[bytes, *tuple[int, ...]]) -> None:
+def test_a_header_is_taken_when_it_is_within_the_limits_and_only_then(
+    fields: tuple[bytes, int, int, int, int, int, int, int],
+) -> None:
     magic, version, kind, _, _, _, message_bytes, payload_bytes = fields
     acceptable = (
         magic == b"BY"

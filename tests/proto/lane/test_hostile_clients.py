@@ -4,14 +4,12 @@ import random
 import socket
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from blockyard.proto import errors, probe
 from blockyard.proto.lane import Channel, Limits, frame
 from blockyard.proto.lane.frame import HEADER
 from blockyard.proto.probe_pb2 import ProbeReply, ProbeRequest, PullRequest, PushRequest
-from blockyard.proto.probe_pb2_grpc import ProbeStub
 
 from tests.proto.lane.peers import (
     CHAT,
@@ -27,6 +25,7 @@ from tests.proto.lane.peers import (
     open_descriptors,
     resident_bytes,
     running,
+    stub_of,
     wait_until,
 )
 
@@ -361,6 +360,6 @@ def test_a_server_stops_while_peers_misbehave(server: Running) -> None:
         peer.sock.sendall(head(frame.CALL, 100)[:10])
         third.send(frame.CALL, 1, ProbeRequest(count=1_000_000), method=COUNT)
         with Channel(server.address) as channel:
-            stub: Any = ProbeStub(channel)  # type: ignore[arg-type]
+            stub = stub_of(channel)
             assert isinstance(stub.Echo(ProbeRequest()), ProbeReply)
             assert stub.Push(PushRequest(), payload=b"x").received_bytes == 1

@@ -12,11 +12,11 @@ from blockyard.proto.call import Deferred, FileRange, Reply, register
 from blockyard.proto.lane import AioChannel, AioServer, Channel, Limits, frame
 from blockyard.proto.probe import pattern
 from blockyard.proto.probe_pb2 import ProbeReply, ProbeRequest, PullReply, PullRequest, PushReply, PushRequest
-from blockyard.proto.probe_pb2_grpc import ProbeStub, add_ProbeServicer_to_server
+from blockyard.proto.probe_pb2_grpc import add_ProbeServicer_to_server
 
 from tests.proto.conformance.servicers import WatchedAioProbe, WatchedThreadProbe
 from tests.proto.conformance.waiting import until
-from tests.proto.lane.peers import COUNT, ECHO, KINDS, PUSH, Running, connected, running, wait_until
+from tests.proto.lane.peers import COUNT, ECHO, KINDS, PUSH, Running, connected, running, stub_of, wait_until
 
 
 class Odd:
@@ -33,11 +33,6 @@ class Odd:
 def kind(request: pytest.FixtureRequest) -> str:
     chosen: str = request.param
     return chosen
-
-
-def stub_of(channel: Any) -> Any:
-    """Return the probe's stub."""
-    return ProbeStub(channel)
 
 
 def goes_on(stub: Any) -> bool:
@@ -248,11 +243,11 @@ def test_a_call_that_takes_longer_than_the_keepalive_is_no_sign_of_death(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thread that serves cannot answer a PING: its server shows life for it."""
-    monkeypatch.setattr("blockyard.proto.lane.thread_server.PULSE_S", 0.05)
-    with running(kind) as server, Channel(server.address, timeout_s=5, keepalive_s=0.2) as channel:
+    monkeypatch.setattr("blockyard.proto.lane.thread_server.PULSE_S", 0.02)
+    with running(kind) as server, Channel(server.address, timeout_s=5, keepalive_s=0.1) as channel:
         stub = stub_of(channel)
-        assert stub.Echo(ProbeRequest(body=b"slow", delay_ms=900)).body == b"slow"
-        assert [reply.index for reply in stub.Count(ProbeRequest(count=2, delay_ms=600))] == [0, 1]
+        assert stub.Echo(ProbeRequest(body=b"slow", delay_ms=400)).body == b"slow"
+        assert [reply.index for reply in stub.Count(ProbeRequest(count=2, delay_ms=300))] == [0, 1]
 
 
 def test_a_call_that_is_cancelled_before_its_turn_never_begins(kind: str) -> None:
@@ -336,3 +331,17 @@ async def test_a_stream_nobody_holds_is_given_up_though_its_requests_go_on() -> 
             await until(server.servicer.watch.over.is_set, "the server's call is over")
             assert channel._connection is not None
             assert channel._connection._calls == {}
+
+
+def test_bytes_are_counted_in_both_directions(kind: str) -> None:
+    with running(kind) as server, Channel(server.address, timeout_s=5) as channel:
+        stub = stub_of(channel)
+        stub.Push(PushRequest(), payload=bytes(500_000))
+        wait_until(lambda: server.server.metrics.received_bytes > 500_000, "the request is counted")
+        assert server.server.metrics.received_bytes < 501_000
+        assert (
+            sum(len(reply.data) for reply in stub.Pull(PullRequest(total_bytes=300_000, piece_bytes=100_000)))
+            == 300_000
+        )
+        wait_until(lambda: server.server.metrics.sent_bytes > 300_000, "the answers are counted")
+        assert server.server.metrics.sent_bytes < 301_000

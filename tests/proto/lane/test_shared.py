@@ -13,9 +13,8 @@ from blockyard.proto.lane import Channel, Limits, frame, shared
 from blockyard.proto.lane.blocking import BlockingConnection
 from blockyard.proto.lane.shared import SharedConnection
 from blockyard.proto.probe_pb2 import ProbeRequest
-from blockyard.proto.probe_pb2_grpc import ProbeStub
 
-from tests.proto.lane.peers import Peer, connected, running, wait_until
+from tests.proto.lane.peers import Peer, connected, running, stub_of, wait_until
 
 LONG_S = 60.0
 
@@ -205,7 +204,7 @@ def test_a_late_answer_is_nobodys(ends: tuple[SharedConnection, Peer]) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_child_has_connections_of_its_own_and_leaves_its_parents_alone() -> None:
     with running("threads") as server, connected(server), Channel(server.address, timeout_s=10) as channel:
-        stub: Any = ProbeStub(channel)  # type: ignore[arg-type]
+        stub = stub_of(channel)
         stream = stub.Count(ProbeRequest(count=300))
         assert next(stream).index == 0
         assert stub.Echo(ProbeRequest(body=b"parent")).body == b"parent"
@@ -235,7 +234,7 @@ def test_connecting_takes_no_longer_than_the_call_may(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("blockyard.proto.lane.sockets.connect", connect)
     channel = Channel("127.0.0.1:1", connect_timeout_s=60)
-    stub: Any = ProbeStub(channel)  # type: ignore[arg-type]
+    stub = stub_of(channel)
     calls: list[Callable[[], Any]] = [
         lambda: stub.Echo(ProbeRequest(), timeout=0.5),
         lambda: stub.Count(ProbeRequest(), timeout=0.5),

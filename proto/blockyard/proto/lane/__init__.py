@@ -12,9 +12,11 @@ Three shapes of one protocol:
   TCP's.
 - `ThreadServer`, a thread per connection: for calls that move payload. System calls release the GIL.
 
-Where to look: `frame` is the format and its checks (pure), `handshake` the first frame, `methods` how generated code is
-found, `window` how streams are paced, `payload` how bytes reach buffers, `blocking` a socket that speaks frames,
-`sockets` what the kernel is told.
+Where to look: `frame` is the format and its checks (pure), `handshake` what is said beside calls, `methods` how
+generated code is found, `window` how streams are paced, `backlog` what waits its turn, `payload` how bytes reach
+buffers. `blocking` is a socket that speaks frames; on it stand `shared` (unary calls of many threads), `exchange` and
+`stream` (one call on a connection of its own), and the thread server. `aio_output` is what an event loop's connection
+sends.
 """
 
 from blockyard.proto.lane.aio_channel import AioChannel

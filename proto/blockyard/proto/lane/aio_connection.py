@@ -168,13 +168,13 @@ class Connection(asyncio.Protocol):
 
     def _no_room(self) -> errors.BlockyardError:
         if self.server.closing:
-            return errors.ShuttingDown("this server is shutting down; ask another")
+            return handshake.farewell()
         return errors.Overloaded(f"{self._max_calls} calls are under way on this connection", retry_after_ms=10)
 
     def _for_call(self, item: Frame) -> None:
         kind, call = item.kind, self.calls.get(item.call)
-        if call is None and kind not in (frame.HELLO, frame.REPLY, frame.ERROR):  # its answer and this frame crossed
-            return
+        if call is None and kind not in (frame.HELLO, frame.REPLY, frame.ERROR):
+            return  # its answer and this frame crossed
         if call is not None and kind == frame.CANCEL:
             self._end(call, "Cancelled")
         elif call is not None and kind == frame.WINDOW and call.window is not None:
@@ -185,8 +185,7 @@ class Connection(asyncio.Protocol):
             except FrameError as error:
                 self._refuse(error)
         else:
-            name = "a connection" if call is None else call.method.name
-            self._refuse(FrameError("protocol", f"kind {kind} has no place in {name}", item.call))
+            self._refuse(FrameError("protocol", f"frame kind {kind} has no place here", item.call))
 
     def _refuse(self, error: FrameError) -> None:
         """Answer bytes that are no acceptable frame, and close: where the next frame begins is unknown."""
@@ -247,10 +246,10 @@ class Connection(asyncio.Protocol):
     def send(self, call: AioCall, kind: int, result: Any) -> None:
         """Send one answer; raises TooLarge when the caller would refuse it."""
         assert self._agreement is not None
-        message, raw = (
-            (result.message, payload.read_all(result.payload)) if isinstance(result, Reply) else (result, b"")
-        )
-        data = call.method.serialize(message)
+        raw = b""
+        if isinstance(result, Reply):
+            result, raw = result.message, payload.read_all(result.payload)
+        data = call.method.serialize(result)
         handshake.check_outgoing(self._agreement.peer, len(data), len(raw))
         self.queue(frame.encode(kind, call.id, data, len(raw)))
         if raw:
@@ -288,8 +287,7 @@ class Connection(asyncio.Protocol):
 
     def go_away(self) -> None:
         """Ask the client to take its next calls elsewhere."""
-        detail = errors.to_detail(errors.ShuttingDown("this server is shutting down; ask another"))
-        self.queue(frame.encode(frame.GOAWAY, 0, detail.SerializeToString()))
+        self.queue(frame.encode(frame.GOAWAY, 0, errors.to_detail(handshake.farewell()).SerializeToString()))
 
     def close(self) -> None:
         """Send what is queued and close."""

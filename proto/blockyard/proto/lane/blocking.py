@@ -42,6 +42,8 @@ class BlockingConnection:
         self.agreement: Agreement | None = None
         self.serving = 0
         """The call under way, 0 for none: its server looks at this."""
+        self.received_bytes = 0
+        self.sent_bytes = 0
         self.broken: Exception | None = None
         """Why no more can be received."""
         self._stall_s = stall_s
@@ -104,6 +106,8 @@ class BlockingConnection:
                 raise ConnectionError(str(self.broken)) from None
             self.broken = ConnectionError(f"a frame was not sent whole: {error}")
             raise
+        else:
+            self.sent_bytes += HEADER_BYTES + len(message) + length
         finally:
             self._sending.release()
 
@@ -253,6 +257,7 @@ class BlockingConnection:
         if count == 0:
             raise self.out_of_step(ConnectionError("the peer closed the connection"))
         self.heard_at = time.monotonic()
+        self.received_bytes += count
         return count
 
     def _take_buffered(self, view: memoryview) -> int:

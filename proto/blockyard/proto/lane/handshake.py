@@ -73,6 +73,11 @@ def error_in(message: bytes) -> errors.BlockyardError:
         return errors.MalformedReply("the peer sent an error that does not parse")
 
 
+def farewell() -> errors.BlockyardError:
+    """Return what a server that stops tells its callers."""
+    return errors.ShuttingDown("this server is shutting down; ask another")
+
+
 def refused(address: str, error: Exception) -> errors.BlockyardError:
     """Return what a caller hears when no connection to `address` came about: nothing has left, so it is definite."""
     if isinstance(error, errors.VersionMismatch | errors.ShuttingDown | errors.Overloaded | errors.Unavailable):

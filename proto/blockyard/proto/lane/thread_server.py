@@ -153,6 +153,7 @@ class ThreadServer:
         except OSError:
             pass  # the peer is gone, or was told what is wrong
         finally:
+            self._count_bytes(connection)
             self.metrics.closed()
             connection.close()
             with self._lock:
@@ -219,12 +220,18 @@ class ThreadServer:
             outcome = self._fail(call, error)
         finally:
             call.finish(outcome)
+            self._count_bytes(connection)
+
+    def _count_bytes(self, connection: BlockingConnection) -> None:
+        self.metrics.received_bytes += connection.received_bytes
+        self.metrics.sent_bytes += connection.sent_bytes
+        connection.received_bytes = connection.sent_bytes = 0
 
     def _turn_away(self, connection: BlockingConnection, item: Header | Frame) -> None:
         if item.call == 0:
             raise connection.out_of_step(FrameError("call", "a call without a number"))
         self._between_calls(connection, item)
-        error: errors.BlockyardError = errors.ShuttingDown("this server is shutting down; ask another")
+        error: errors.BlockyardError = handshake.farewell()
         if not self.closing:
             self.metrics.refused("unknown_method")
             error = errors.UnknownMethod(f"no method with the lane id {item.method:#x} here")
