@@ -47,8 +47,7 @@ class Connection(asyncio.Protocol):
         self._halted = False
         self._opened_at = time.monotonic()
         self._stalled_since: float | None = None
-        self._methods = server.methods
-        self._metrics = server.metrics
+        self._methods, self._metrics = server.methods, server.metrics
         self._max_calls = server.limits.max_calls
 
     # ------------------------------------------------------------------------------------------ from the event loop
