@@ -32,6 +32,8 @@ class Load:
         self._stopping = False
         self._last_s = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
+        self._may_go_on = asyncio.Event()
+        self._may_go_on.set()
 
     async def __aenter__(self) -> "Load":
         for client in self._clients:
@@ -57,8 +59,16 @@ class Load:
 
         await until(enough, f"{count} more changes are acknowledged", timeout_s)
 
+    def rest(self) -> None:
+        """Begin nothing new until `go_on`."""
+        self._may_go_on.clear()
+
+    def go_on(self) -> None:
+        self._may_go_on.set()
+
     async def stop(self) -> None:
         """Let every caller finish what it asked for; raises what any of them met."""
+        self.go_on()
         self._stopping = True
         await asyncio.gather(*self._tasks)
 
@@ -83,3 +93,4 @@ class Load:
             self.longest_gap_s = max(self.longest_gap_s, now - self._last_s)
             self._last_s = now
             await asyncio.sleep(self._pace_s)
+            await self._may_go_on.wait()

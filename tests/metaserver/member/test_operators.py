@@ -268,6 +268,18 @@ async def test_a_member_that_was_away_past_compaction_catches_up_though_it_is_in
             assert await group.ended(away) == -9
         group.start(away)
         await group.in_step_enough(away)
+        # The same to a member that lives meanwhile: who watches it is told that something was missed.
+        watching = aiter(
+            client.stub(group.members[away].address).Watch(pb.WatchRequest(session=client.session), timeout=60)
+        )
+        await anext(watching)
+        group.pause(away)
+        behind = await group.answers(await group.leader())
+        await until(past, "the log begins after what the paused member has", 30)
+        group.resume(away)
+        assert (await anext(watching)).lost
+        assert "snapshot_installed" in group.members[away].output()
+        await group.in_step_enough(away)
         address = group.members[away].address
         name, inode = next(reversed(load.acknowledged.items()))
         assert await client.lookup(name, address=address) == inode
