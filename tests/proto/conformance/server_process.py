@@ -3,7 +3,6 @@
 import asyncio
 import os
 import selectors
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,12 +17,14 @@ class ServerProcess:
 
     def __init__(self, transport: Transport, address: str) -> None:
         command = [sys.executable, "-m", "tests.proto.conformance.server_process", str(transport), address]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
         assert self._process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             ready = selector.select(30)
         self.address = self._process.stdout.readline().decode().strip() if ready else ""
+        if not self.address:
+            self.kill()
         assert self.address, "the server did not start"
 
     def signal(self, number: int) -> None:
@@ -34,16 +35,17 @@ class ServerProcess:
         """End it at once; returns when it is gone."""
         self._process.kill()
         self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
 
 
 async def serve(transport: Transport, address: str) -> None:
-    """Serve until SIGTERM; says on standard output where."""
+    """Serve until standard input ends, as it does with the test's process; says on standard output where."""
     async with transport.serving(transport.servicer(), address) as serving:
         print(serving.address, flush=True)
         ended = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+        asyncio.get_running_loop().add_reader(sys.stdin, ended.set)
         await ended.wait()
 
 
