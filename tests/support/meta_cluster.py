@@ -273,6 +273,15 @@ class MetaCluster:
         leader = await self.leader()
         return next(member.id for member in self.data if member.id != leader)
 
+    async def follow(self, leader: int) -> None:
+        """Wait until every running member knows who leads."""
+
+        async def known() -> bool:
+            replies = await asyncio.gather(*(self.status(m.id) for m in self.members.values() if m.running))
+            return all(reply is not None and reply.leader == leader for reply in replies)
+
+        await until(known, f"everybody follows member {leader}")
+
     async def in_step(self, *numbers: int, timeout_s: float = LEADER_S) -> None:
         """Wait until the data members, or those named, have applied the same and all of it."""
         wanted = numbers or tuple(member.id for member in self.data if member.running)

@@ -51,6 +51,7 @@ async def test_grpc_offers_the_same_and_a_wrong_member_names_the_leader_through_
     leader = group.members[await group.leader()]
     witness = group.members[3]
     follower = group.members[await group.follower()]
+    await group.follow(leader.id)
     async with GroupClient(group.addresses) as client:
         await client.create("lane")
         for member in (follower, witness):
