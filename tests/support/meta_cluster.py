@@ -36,6 +36,10 @@ POLL_S = 0.02
 _ports = itertools.count(21_000 + 1_500 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")))
 
 
+_WITH_PARENT = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+"""Ends a member with the test process, however that ends; it stays one process, with one id."""
+
+
 def free_port() -> int:
     """Return a port of this worker's own range that nobody listens on."""
     for port in _ports:
@@ -183,6 +187,7 @@ class MetaCluster:
             command = [*wrapper, sys.executable, "-m", "blockyard.metaserver", "serve", "--config", str(member.config)]
             if self.network is not None:
                 command = [*self.network.inside(number), *command]
+            command = [*_WITH_PARENT, *command]
             # Another hash seed for each: what depends on a set's order would make the members differ.
             variables = {**os.environ, "PYTHONHASHSEED": str(number * 1000 + member.starts), **(environment or {})}
             with member.log.open("ab") as log:

@@ -5,9 +5,11 @@ Needs root, `ip` and `iptables`. The machine's own namespace is a host on the sa
 
 import itertools
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 _numbers = itertools.count()
 
@@ -31,7 +33,8 @@ class Network:
     """Namespaces for members 1 to `size` with the addresses 10.x.y.1 to .size, on a bridge with 10.x.y.254."""
 
     def __init__(self, size: int) -> None:
-        tag = f"{os.getpid() % 100_000}{chr(ord('a') + next(_numbers) % 26)}"
+        _sweep()
+        tag = f"{os.getpid()}{chr(ord('a') + next(_numbers) % 26)}"
         self._bridge = f"byb{tag}"
         self._tag = tag
         self._subnet = f"10.{64 + os.getpid() % 128}.{(os.getpid() // 128 * 7 + ord(tag[-1])) % 250}"
@@ -94,6 +97,15 @@ class Network:
 
     def _tables(self, number: int, *arguments: str) -> None:
         _run(*self.inside(number), "iptables", "-w", *arguments)
+
+
+def _sweep() -> None:
+    """Remove the namespaces and bridges of test processes that were killed before they could."""
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False).stdout
+    for found in re.finditer(r"^byn((\d+)[a-z])\d\b", listed, re.MULTILINE):
+        if not Path(f"/proc/{found[2]}").exists():
+            subprocess.run(["ip", "netns", "del", found[0]], capture_output=True, check=False)
+            subprocess.run(["ip", "link", "del", f"byb{found[1]}"], capture_output=True, check=False)
 
 
 def _run(*command: str) -> None:
