@@ -107,7 +107,8 @@ class Cluster:
 
     def entries_committed(self, member: Member, entries: Sequence[Entry]) -> None:
         checker = self.checker
-        if not checker.entries_committed(member.id, entries):
+        assert member.core is not None
+        if not checker.entries_committed(member.id, entries, member.core.term):
             return
         last = entries[-1]
         for entry in entries:
@@ -121,7 +122,7 @@ class Cluster:
         for other in self.living():
             assert other.core is not None
             quorums.append(other.core.membership.voters)
-            if other.core.role is Role.LEADER and other.core.term > last.term:
+            if other.core.role is Role.LEADER:
                 checker.leader_holds_commits(other.id, other.core.term, other.disk.holds)
         checker.durable_on(last, holders, quorums)
 

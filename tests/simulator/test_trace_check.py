@@ -37,7 +37,7 @@ def entry(index: int, term: int, command: Command | None = None) -> FakeEntry:
 def checker() -> TraceChecker:
     """Entry 2 writes 7 and entry 3 writes 8, both of term 2."""
     checker = TraceChecker(FIRST, command_of)
-    checker.entries_committed(1, [entry(2, 2, write(1, 1, 7)), entry(3, 2, write(1, 2, 8))])
+    checker.entries_committed(1, [entry(2, 2, write(1, 1, 7)), entry(3, 2, write(1, 2, 8))], 2)
     return checker
 
 
@@ -70,6 +70,15 @@ def test_a_leader_holds_every_committed_entry(checker: TraceChecker) -> None:
         checker.became_leader(2, 3, never)
 
 
+def test_what_a_later_leader_commits_may_be_unknown_to_an_earlier_one(checker: TraceChecker) -> None:
+    checker.became_leader(2, 3, lambda index, term: index <= 3)
+    checker.became_leader(1, 4, always)
+    checker.entries_committed(1, [entry(4, 2, write(1, 3, 9))], 4)  # of term 2, committed in term 4
+    checker.leader_holds_commits(2, 3, lambda index, term: index <= 3)
+    with pytest.raises(Violation, match="without committed entry 4"):
+        checker.became_leader(3, 5, lambda index, term: index <= 3)
+
+
 def test_logs_match(checker: TraceChecker) -> None:
     checker.entries_stored(1, 1, [entry(2, 2), entry(3, 2)])
     checker.entries_stored(2, 1, [entry(2, 2)])
@@ -94,12 +103,12 @@ def test_commit_never_goes_back(checker: TraceChecker) -> None:
 
 def test_one_entry_is_committed_at_an_index(checker: TraceChecker) -> None:
     with pytest.raises(Violation, match="was committed there"):
-        checker.entries_committed(2, [entry(2, 3, write(1, 1, 9))])
+        checker.entries_committed(2, [entry(2, 3, write(1, 1, 9))], 2)
 
 
 def test_entries_are_committed_without_gaps(checker: TraceChecker) -> None:
     with pytest.raises(Violation, match="before those before it"):
-        checker.entries_committed(2, [entry(9, 3)])
+        checker.entries_committed(2, [entry(9, 3)], 2)
 
 
 @pytest.mark.parametrize(("holders", "kept"), [((1, 2), True), ((1,), False), ((1, 9), False)])
@@ -150,7 +159,7 @@ def test_an_acknowledged_write_was_committed(checker: TraceChecker) -> None:
 
 
 def test_a_retry_gets_the_first_answer(checker: TraceChecker) -> None:
-    checker.entries_committed(1, [entry(4, 2, write(1, 2, 8))])  # the retry of entry 3: no effect
+    checker.entries_committed(1, [entry(4, 2, write(1, 2, 8))], 2)  # the retry of entry 3: no effect
     with pytest.raises(Violation, match="its effect says"):
         checker.write_acknowledged(write(1, 2, 8), Answer(4, 0))
 

@@ -48,6 +48,7 @@ class TraceChecker:
         self.votes: dict[tuple[int, int], int] = {}  # (member, term) → candidate
         self.stored: dict[tuple[int, int], _Stored] = {}  # (index, term) → the one entry that may be there
         self.committed: list[LoggedEntry] = []  # from first_index on
+        self.committed_in: list[int] = []  # the term, at the latest, in which each of them was committed
         self.first_index = first_index
         self.commits: dict[int, int] = {}  # member → highest commit index since its start
         self.applied: dict[int, int] = {}  # member → applied index since its start
@@ -73,9 +74,13 @@ class TraceChecker:
         self.leader_holds_commits(member, term, holds)
 
     def leader_holds_commits(self, member: int, term: int, holds: Callable[[int, int], bool]) -> None:
-        """By log matching, holding the newest committed entry of earlier terms means holding all before it."""
-        for entry in reversed(self.committed):
-            if entry.term < term:
+        """By log matching, holding the newest entry that was committed in an earlier term means holding all before it.
+
+        What counts is the term of the commit, not that of the entry: an entry of term 2 that a leader of term 4 commits
+        may be unknown to a leader of term 3 (the paper, figure 8).
+        """
+        for entry, committed_in in zip(reversed(self.committed), reversed(self.committed_in), strict=True):
+            if committed_in < term:
                 require(
                     holds(entry.index, entry.term),
                     "member {} leads term {} without committed entry {} of term {}",
@@ -105,8 +110,11 @@ class TraceChecker:
         self.commits.pop(member, None)
         self.applied[member] = applied
 
-    def entries_committed(self, member: int, entries: Sequence[LoggedEntry]) -> bool:
-        """State machine safety: one entry per index, for all members and for ever. Return whether any was new."""
+    def entries_committed(self, member: int, entries: Sequence[LoggedEntry], term: int) -> bool:
+        """State machine safety: one entry per index, for all members and for ever. Return whether any was new.
+
+        `term` is the member's own: nobody learns of a commit before the term it was made in.
+        """
         committed, new = self.committed, False
         for entry in entries:
             offset = entry.index - self.first_index
@@ -119,6 +127,7 @@ class TraceChecker:
                     offset == len(committed), "member {} commits entry {} before those before it", member, entry.index
                 )
                 committed.append(entry)
+                self.committed_in.append(term)
                 self._apply_to_reference(entry)
                 new = True
         return new
