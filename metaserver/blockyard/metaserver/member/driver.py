@@ -14,7 +14,17 @@ from typing import Any, Protocol, TypeVar, cast
 from blockyard.metaserver import raft
 from blockyard.metaserver.member.proposals import Proposals
 from blockyard.metaserver.member.reads import Reads
-from blockyard.metaserver.raft import BaseRecord, Entry, HardState, LogIndex, MemberId, RaftCore, Ready, Role
+from blockyard.metaserver.raft import (
+    BaseRecord,
+    Entry,
+    HardState,
+    LogIndex,
+    MemberId,
+    RaftCore,
+    ReadConfirmed,
+    Ready,
+    Role,
+)
 from blockyard.proto import logs
 from blockyard.proto.call import Deferred
 from google.protobuf.message import Message
@@ -110,6 +120,8 @@ class Driver:
         self._term = core.term
         self._answering: MemberId | None = None
         self._answers: list[raft.Message] = []
+        self._committed: list[Entry] = []
+        self._apply_scheduled = False
         self._ticker: asyncio.TimerHandle | None = None
         self._ticked_at = 0.0
         self.leader_heard_at = self._loop.time()
@@ -215,6 +227,7 @@ class Driver:
 
     def _persist(self, ready: Ready) -> None:
         if ready.snapshot is not None and self._applier is not None:
+            self._apply_committed()  # nothing older may be applied to the new state
             self._applier.switch(ready.snapshot, ready.hard_state, ready.entries)
         else:
             self._log_store.append(ready.entries, ready.hard_state, ready.base)
@@ -222,11 +235,33 @@ class Driver:
         self._send(ready.messages_after_persist)
 
     def _apply(self, ready: Ready) -> None:
+        """Apply what is committed; within a Step, only after its answer has left: the leader waits for that."""
         if ready.committed and self._applier is not None:
-            self._applier.apply(ready.committed, self.proposals)
-            self.core.applied(ready.committed[-1].index)
+            self._committed += ready.committed
+            if self._answering is None:
+                self._apply_committed()
+            elif not self._apply_scheduled:
+                self._apply_scheduled = True
+                self._loop.call_soon(self._apply_late)
+        self._confirm_reads(ready.reads, ready.refused_reads)
+
+    def _confirm_reads(self, reads: Sequence[ReadConfirmed], refused: Sequence[int]) -> None:
         if self._applier is not None:
-            self.reads.confirmed(ready.reads, ready.refused_reads, self._applier.applied)
+            self.reads.confirmed(reads, refused, self._applier.applied)
+
+    @fatal
+    def _apply_late(self) -> None:
+        self._apply_scheduled = False
+        self._apply_committed()
+        self._confirm_reads((), ())
+        self.pump()
+
+    def _apply_committed(self) -> None:
+        """Apply everything committed and not applied yet, in order."""
+        if self._committed and self._applier is not None:
+            committed, self._committed = self._committed, []
+            self._applier.apply(committed, self.proposals)
+            self.core.applied(committed[-1].index)
 
     def _send(self, messages: Sequence[raft.Message]) -> None:
         for message in messages:
