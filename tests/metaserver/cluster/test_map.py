@@ -3,7 +3,6 @@
 import pytest
 from blockyard.metaserver.cluster.cluster_state import ClusterSettings, ClusterState
 from blockyard.metaserver.cluster.liveness import Liveness
-from blockyard.metaserver.cluster.map import MapWatchers
 from blockyard.metaserver.state.transaction import MemoryStore, Transaction
 from blockyard.proto.cluster_pb2 import (
     NODE_DOWN,
@@ -60,19 +59,6 @@ def test_the_map_is_decoded_once_and_a_rolled_back_change_is_not_in_it() -> None
     assert cluster.view.epoch == view.epoch + 1
     assert cluster.node_state(2) != NODE_DRAINING
     assert cluster.reopened().view.message == cluster.view.message
-
-
-def test_watchers_are_told_once_of_every_epoch_they_have_not_seen() -> None:
-    watchers = MapWatchers()
-    watchers.add(1, 0)
-    watchers.add(2, 5)
-    assert list(watchers.due(5)) == [1]
-    assert list(watchers.due(5)) == []
-    assert list(watchers.due(6)) == [1, 2]
-    watchers.remove(1)
-    watchers.remove(1)
-    assert list(watchers.due(7)) == [2]
-    assert len(watchers) == 1
 
 
 def test_status_counts_degraded_and_paused_groups() -> None:

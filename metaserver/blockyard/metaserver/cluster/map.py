@@ -4,7 +4,7 @@ A `MapView` belongs to one `MapHead` object. Every change of the map replaces th
 also when a command was rolled back; nothing else decides whether a cached view is current.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -134,31 +134,6 @@ def map_reply(view: MapView, known_epoch: int) -> GetClusterMapReply:
     if known_epoch >= view.epoch:
         return GetClusterMapReply(epoch=view.epoch)
     return GetClusterMapReply(epoch=view.epoch, map=view.message)
-
-
-class MapWatchers:
-    """Who watches the map, and under which epoch each last saw it. Leader-local; not replicated."""
-
-    def __init__(self) -> None:
-        self._seen: dict[int, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._seen)
-
-    def add(self, watcher: int, known_epoch: int) -> None:
-        """Begin to watch; `known_epoch` is what the watcher has, 0 for nothing."""
-        self._seen[watcher] = known_epoch
-
-    def remove(self, watcher: int) -> None:
-        """Stop watching; no harm when it did not."""
-        self._seen.pop(watcher, None)
-
-    def due(self, epoch: int) -> Iterator[int]:
-        """Yield each watcher that has not seen `epoch`, in order of arrival, and take it as told."""
-        for watcher, seen in list(self._seen.items()):
-            if seen < epoch:
-                self._seen[watcher] = epoch
-                yield watcher
 
 
 def _placement_input(nodes: Mapping[int, Node]) -> dict[int, tuple[str, int]]:
