@@ -6,8 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import structlog
-from blockyard.proto import errors
+from blockyard.proto import errors, logs
 from blockyard.proto.call import Deferred
 from blockyard.proto.lane import frame, payload
 from blockyard.proto.lane.frame import Frame, FrameError
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from blockyard.proto.lane.aio_connection import Connection
     from typing_extensions import Buffer
 
-_log = structlog.get_logger(__name__)
+_log = logs.get(__name__)
 
 
 class AioCall:

@@ -11,8 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
-import structlog
-from blockyard.proto import errors
+from blockyard.proto import errors, logs
 from blockyard.proto.call import Deferred, Reply
 from blockyard.proto.lane import aio_answers, frame, handshake, payload, sockets
 from blockyard.proto.lane.aio_call import AioCall, RequestStream
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from blockyard.proto.lane.aio_server import AioServer
 
 HELLO_TIMEOUT_S = 10.0
-_log = structlog.get_logger(__name__)
+_log = logs.get(__name__)
 
 
 class Connection(asyncio.Protocol):

@@ -4,8 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import structlog
-from blockyard.proto import errors
+from blockyard.proto import errors, logs
 from blockyard.proto.call import Reply
 from blockyard.proto.lane import frame, payload
 from blockyard.proto.lane.aio_call import parse
@@ -20,7 +19,7 @@ from blockyard.proto.lane.window import ReceiveWindow, SendWindow
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-_log = structlog.get_logger(__name__)
+_log = logs.get(__name__)
 
 
 class CallOver(Exception):

@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import structlog
-from blockyard.proto import errors
+from blockyard.proto import errors, logs
 from blockyard.proto.lane import frame, handshake, sockets
 from blockyard.proto.lane.backlog import Backlog
 from blockyard.proto.lane.blocking import TICK_S, BlockingConnection, Idle
@@ -26,7 +25,7 @@ from blockyard.proto.metrics import OK, TransportMetrics
 HELLO_TIMEOUT_S = 10.0
 PULSE_S = 2.0
 """How often the caller of a long call is shown that this server lives: its thread cannot answer a PING meanwhile."""
-_log = structlog.get_logger(__name__)
+_log = logs.get(__name__)
 
 
 class ThreadServer:
