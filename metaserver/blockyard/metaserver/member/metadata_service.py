@@ -106,7 +106,11 @@ class MetadataService:
         return self._driver.propose(method_id(f"{METADATA}CloseSession"), request)
 
     async def Watch(self, request: pb.WatchRequest, context: CallContext) -> AsyncIterator[pb.WatchEvent]:
-        """Tell a client what others change, until it has heard enough."""
+        """Tell a client what others change from now on, until it has heard enough.
+
+        A follower first comes as far as everything acknowledged before the call: what is older is no news.
+        """
+        await self._driver.read(lambda: None)
         async for event in self._watchers.events(request):
             yield event
 
