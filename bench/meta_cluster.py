@@ -41,7 +41,7 @@ grpc_port = {grpc_port}
 [metrics]
 enabled = false
 [logs]
-level = "info"
+level = "warning"
 """
 
 
