@@ -146,9 +146,6 @@ class Metaserver(Section, frozen=True, kw_only=True):
     group: tuple[FounderText, ...]  # the group's first members: ID@HOST:PORT, and /witness after one of them
     data_dir: Text
     read_only_below_bytes: Bytes = 512 * MIB  # free bytes below which the group takes only deletes
-    session_term_ms: Milliseconds = 30_000
-    oplog_keep_days: Annotated[int, Meta(ge=0, le=36_500)] = 90
-    oplog_limit_bytes: Bytes = 10 * GIB
 
 
 class StorageNode(Section, frozen=True, kw_only=True):

@@ -171,10 +171,6 @@ class Snapshots:
         _log.info("snapshot_installed", index=int(base.index))
         return store, GroupMachine(store, self._cluster)
 
-    def has_staged(self, index: LogIndex) -> bool:
-        """Return whether a snapshot of this index is staged."""
-        return self._staged is not None and self._staged.base.index == index
-
     # ------------------------------------------------------------------------------------------ upkeep
 
     async def keep_in_shape(self, snapshot_after_entries: int) -> None:

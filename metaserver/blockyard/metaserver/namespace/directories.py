@@ -10,7 +10,6 @@ from blockyard.proto.common_pb2 import Caller
 from blockyard.proto.errors import (
     BlockyardError,
     Busy,
-    Exists,
     InvalidArgument,
     NotDirectory,
     NotEmpty,
@@ -147,18 +146,6 @@ def leads_to(state: State, directory: int, ancestor: int) -> bool:
             return False
         directory = above.parent
     return True
-
-
-def require_no_loop(state: State, moved: int, into: int) -> None:
-    """Raise InvalidArgument when a directory would become its own descendant."""
-    if leads_to(state, into, moved):
-        raise InvalidArgument(f"directory {moved} cannot move into {into}, which lies below it")
-
-
-def require_absent_target(state: State, parent: Attributes, name: bytes) -> None:
-    """Raise Exists when a rename that must not replace would replace."""
-    if state.dentries.get((parent.inode, name)) is not None:
-        raise Exists(f"directory {parent.inode} already has an entry {name!r}")
 
 
 def entry_inode(state: State, parent: int, name: bytes) -> Attributes | None:
