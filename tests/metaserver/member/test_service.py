@@ -12,11 +12,11 @@ from blockyard.proto.cluster_pb2 import GetClusterMapRequest
 from blockyard.proto.cluster_pb2_grpc import ClusterStub
 from blockyard.proto.common_pb2 import RequestId
 from blockyard.proto.door.aio_channel import AioChannel as DoorChannel
-from blockyard.proto.door.retry import NO_RETRY
 from blockyard.proto.lane import AioChannel
 from blockyard.proto.metadata_pb2_grpc import MetadataStub
 from blockyard.proto.raft_pb2 import TransferRequest
 from blockyard.proto.raft_pb2_grpc import MetaAdminStub
+from blockyard.proto.retry import NO_RETRY
 
 from tests.support.group_client import ME, ROOT, GroupClient
 from tests.support.meta_cluster import MetaCluster, until

@@ -5,12 +5,12 @@ beside; `Channel` (threads) and `AioChannel` (event loop) go under the stubs, ke
 `BlockyardError`, and retry by error class. Errors travel whole, in the trailing metadata `blockyard-error-bin`.
 
 Where to look: `handler` runs a servicer's method, `call` is what it sees, `payload` how raw bytes travel in the field
-`data`, `retry` when a call is made again (pure), `limits` what gRPC itself is told.
+`data`, `limits` what gRPC itself is told. When a call is made again is `blockyard.proto.retry`'s to say.
 """
 
 from blockyard.proto.door.aio_channel import AioChannel
 from blockyard.proto.door.channel import Channel
-from blockyard.proto.door.retry import NO_RETRY, RetryPolicy
 from blockyard.proto.door.server import DoorServer
+from blockyard.proto.retry import NO_RETRY, RetryPolicy
 
 __all__ = ["NO_RETRY", "AioChannel", "Channel", "DoorServer", "RetryPolicy"]

@@ -10,9 +10,9 @@ from blockyard.proto import errors
 from blockyard.proto.call import Payload
 from blockyard.proto.door.limits import channel_options
 from blockyard.proto.door.outgoing import OutgoingMethod, Policy
-from blockyard.proto.door.retry import RetryPolicy
 from blockyard.proto.lane.payload import Into
 from blockyard.proto.metrics import TransportMetrics
+from blockyard.proto.retry import RetryPolicy
 from blockyard.proto.settings import Door
 
 Serializer = Callable[[Any], bytes]

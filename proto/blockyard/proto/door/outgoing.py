@@ -10,10 +10,10 @@ import grpc
 from blockyard.proto import errors
 from blockyard.proto.call import Payload
 from blockyard.proto.door.payload import with_data
-from blockyard.proto.door.retry import Retry, RetryPolicy, is_repeatable
 from blockyard.proto.lane.methods import carries_reply_payload
 from blockyard.proto.lane.payload import Into, choose, fill, read_all
 from blockyard.proto.metrics import OK, MethodMetrics, TransportMetrics
+from blockyard.proto.retry import Retry, RetryPolicy, is_repeatable
 from blockyard.proto.settings import Door
 from google.protobuf.message import DecodeError
 

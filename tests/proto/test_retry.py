@@ -6,7 +6,9 @@ import pytest
 from blockyard.proto import errors, options_pb2, raft_pb2
 from blockyard.proto.cluster_pb2 import LeaseBlockIdsRequest
 from blockyard.proto.common_pb2 import Address, RequestId
-from blockyard.proto.door.retry import (
+from blockyard.proto.metadata_pb2 import GetAttributesRequest
+from blockyard.proto.probe_pb2 import ProbeRequest
+from blockyard.proto.retry import (
     WAITING_HELPS,
     Retry,
     RetryPolicy,
@@ -14,8 +16,6 @@ from blockyard.proto.door.retry import (
     effect,
     is_repeatable,
 )
-from blockyard.proto.metadata_pb2 import GetAttributesRequest
-from blockyard.proto.probe_pb2 import ProbeRequest
 from hypothesis import given
 from hypothesis import strategies as st
 
