@@ -26,7 +26,7 @@ from blockyard.proto import common_pb2 as blockyard_dot_proto_dot_common__pb2
 from blockyard.proto import options_pb2 as blockyard_dot_proto_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x62lockyard/proto/storage.proto\x12\x0c\x62lockyard.v1\x1a\x1c\x62lockyard/proto/common.proto\x1a\x1d\x62lockyard/proto/options.proto\"7\n\rPageChecksums\x12\x12\n\npage_bytes\x18\x01 \x01(\r\x12\x12\n\x06\x63rc32c\x18\x02 \x03(\x07\x42\x02\x10\x01\"_\n\nBlockToken\x12\r\n\x05\x62lock\x18\x01 \x01(\x06\x12\x0e\n\x06rights\x18\x02 \x01(\r\x12\x0f\n\x07session\x18\x03 \x01(\x06\x12\x12\n\nexpires_ns\x18\x04 \x01(\x12\x12\r\n\x05proof\x18\x05 \x01(\x0c\"A\n\tChainNode\x12\x0c\n\x04node\x18\x01 \x01(\r\x12&\n\x07\x61\x64\x64ress\x18\x02 \x01(\x0b\x32\x15.blockyard.v1.Address\"\xcb\x01\n\tWriteOpen\x12\r\n\x05\x62lock\x18\x01 \x01(\x06\x12&\n\x05\x63hain\x18\x02 \x03(\x0b\x32\x17.blockyard.v1.ChainNode\x12\x0f\n\x07\x64urable\x18\x03 \x01(\x08\x12\x16\n\x0e\x65xpected_bytes\x18\x04 \x01(\r\x12\x11\n\twrite_min\x18\x05 \x01(\r\x12\x11\n\tmap_epoch\x18\x06 \x01(\x04\x12\'\n\x05token\x18\x07 \x01(\x0b\x32\x18.blockyard.v1.BlockToken\x12\x0f\n\x07session\x18\x08 \x01(\x06\"K\n\tWriteData\x12\x0e\n\x06offset\x18\x01 \x01(\r\x12.\n\tchecksums\x18\x02 \x01(\x0b\x32\x1b.blockyard.v1.PageChecksums\"+\n\tWriteSeal\x12\x0e\n\x06length\x18\x01 \x01(\r\x12\x0e\n\x06\x63rc32c\x18\x02 \x01(\x07\"\xcc\x01\n\x11WriteBlockRequest\x12\'\n\x04open\x18\x01 \x01(\x0b\x32\x17.blockyard.v1.WriteOpenH\x00\x12)\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x17.blockyard.v1.WriteDataH\x00\x12\'\n\x04seal\x18\x03 \x01(\x0b\x32\x17.blockyard.v1.WriteSealH\x00\x12$\n\x05\x61\x62ort\x18\x04 \x01(\x0b\x32\x13.blockyard.v1.EmptyH\x00\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\x42\x06\n\x04step\"d\n\x0fWriteBlockReply\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x01(\r\x12\x18\n\x0c\x66\x61iled_nodes\x18\x02 \x03(\rB\x02\x10\x01\x12\x0e\n\x06sealed\x18\x03 \x01(\x08\x12\x11\n\x05nodes\x18\x04 \x03(\rB\x02\x10\x01\"Y\n\x08PutBlock\x12\r\n\x05\x62lock\x18\x01 \x01(\x06\x12\x0e\n\x06length\x18\x02 \x01(\r\x12.\n\tchecksums\x18\x03 \x01(\x0b\x32\x1b.blockyard.v1.PageChecksums\"\xe2\x01\n\x10PutBlocksRequest\x12&\n\x06\x62locks\x18\x01 \x03(\x0b\x32\x16.blockyard.v1.PutBlock\x12&\n\x05\x63hain\x18\x02 \x03(\x0b\x32\x17.blockyard.v1.ChainNode\x12\x0f\n\x07\x64urable\x18\x03 \x01(\x08\x12\x11\n\twrite_min\x18\x04 \x01(\r\x12\x11\n\tmap_epoch\x18\x05 \x01(\x04\x12\x0f\n\x07session\x18\x06 \x01(\x06\x12(\n\x06tokens\x18\x07 \x03(\x0b\x32\x18.blockyard.v1.BlockToken\x12\x0c\n\x04\x64\x61ta\x18\x08 \x01(\x0c\"=\n\x0ePutBlocksReply\x12\x11\n\x05nodes\x18\x01 \x03(\rB\x02\x10\x01\x12\x18\n\x0c\x66\x61iled_nodes\x18\x02 \x03(\rB\x02\x10\x01\";\n\nBlockRange\x12\r\n\x05\x62lock\x18\x01 \x01(\x06\x12\x0e\n\x06offset\x18\x02 \x01(\r\x12\x0e\n\x06length\x18\x03 \x01(\r\"\x88\x01\n\x11ReadBlocksRequest\x12(\n\x06ranges\x18\x01 \x03(\x0b\x32\x18.blockyard.v1.BlockRange\x12\x11\n\tmap_epoch\x18\x02 \x01(\x04\x12(\n\x06tokens\x18\x03 \x03(\x0b\x32\x18.blockyard.v1.BlockToken\x12\x0c\n\x04\x63old\x18\x04 \x01(\x08\"\xbe\x01\n\x0fReadBlocksReply\x12\r\n\x05range\x18\x01 \x01(\r\x12\x0e\n\x06offset\x18\x02 \x01(\r\x12\x0e\n\x06length\x18\x03 \x01(\r\x12\x14\n\x0c\x62lock_length\x18\x04 \x01(\r\x12.\n\tchecksums\x18\x05 \x01(\x0b\x32\x1b.blockyard.v1.PageChecksums\x12(\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x19.blockyard.v1.ErrorDetail\x12\x0c\n\x04\x64\x61ta\x18\x07 \x01(\x0c\"J\n\x10OpenBlockRequest\x12\r\n\x05\x62lock\x18\x01 \x01(\x06\x12\'\n\x05token\x18\x02 \x01(\x0b\x32\x18.blockyard.v1.BlockToken\"e\n\x0eOpenBlockReply\x12\x13\n\x0b\x66ile_offset\x18\x01 \x01(\x04\x12\x0e\n\x06length\x18\x02 \x01(\r\x12.\n\tchecksums\x18\x03 \x01(\x0b\x32\x1b.blockyard.v1.PageChecksums\"S\n\x11ListBlocksRequest\x12\r\n\x05group\x18\x01 \x01(\r\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x06\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x11\n\tmap_epoch\x18\x04 \x01(\x04\"G\n\x0fListBlocksReply\x12\x12\n\x06\x62locks\x18\x01 \x03(\x06\x42\x02\x10\x01\x12\x13\n\x07lengths\x18\x02 \x03(\rB\x02\x10\x01\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x08\"3\n\x12VerifyBlockRequest\x12\r\n\x05\x62lock\x18\x01 \x01(\x06\x12\x0e\n\x06reason\x18\x02 \x01(\t\"W\n\x10VerifyBlockReply\x12\x0c\n\x04good\x18\x01 \x01(\x08\x12\x0e\n\x06length\x18\x02 \x01(\r\x12\x15\n\tbad_pages\x18\x03 \x03(\rB\x02\x10\x01\x12\x0e\n\x06\x63rc32c\x18\x04 \x01(\x07\"U\n\x0c\x43ompactSlice\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x0e\n\x06length\x18\x02 \x01(\r\x12\r\n\x05\x62lock\x18\x03 \x01(\x06\x12\x14\n\x0c\x62lock_offset\x18\x04 \x01(\r\"\x86\x01\n\x13\x43ompactChunkRequest\x12\r\n\x05inode\x18\x01 \x01(\x06\x12\r\n\x05\x63hunk\x18\x02 \x01(\r\x12*\n\x06slices\x18\x03 \x03(\x0b\x32\x1a.blockyard.v1.CompactSlice\x12\x12\n\x06\x62locks\x18\x04 \x03(\x06\x42\x02\x10\x01\x12\x11\n\tmap_epoch\x18\x05 \x01(\x04\"?\n\x11\x43ompactChunkReply\x12*\n\x06slices\x18\x01 \x03(\x0b\x32\x1a.blockyard.v1.CompactSlice\"\x11\n\x0fNodeInfoRequest\"\xcf\x01\n\rNodeInfoReply\x12\x0c\n\x04node\x18\x01 \x01(\r\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\x11\n\tmap_epoch\x18\x03 \x01(\x04\x12\x0e\n\x06\x62locks\x18\x04 \x01(\x04\x12\x12\n\nlive_bytes\x18\x05 \x01(\x04\x12\x12\n\nused_bytes\x18\x06 \x01(\x04\x12\x12\n\nfree_bytes\x18\x07 \x01(\x04\x12\x16\n\x0escrub_progress\x18\x08 \x01(\x01\x12\x13\n\x0bscrubbed_ns\x18\t \x01(\x12\x12\x0f\n\x07version\x18\n \x01(\t2\xa2\x05\n\x07Storage\x12Z\n\nWriteBlock\x12\x1f.blockyard.v1.WriteBlockRequest\x1a\x1d.blockyard.v1.WriteBlockReply\"\x08\x88\xb5\x18\x01\x90\xb5\x18\x01(\x01\x30\x01\x12S\n\tPutBlocks\x12\x1e.blockyard.v1.PutBlocksRequest\x1a\x1c.blockyard.v1.PutBlocksReply\"\x08\x88\xb5\x18\x01\x90\xb5\x18\x01\x12T\n\nReadBlocks\x12\x1f.blockyard.v1.ReadBlocksRequest\x1a\x1d.blockyard.v1.ReadBlocksReply\"\x04\x88\xb5\x18\x02\x30\x01\x12I\n\tOpenBlock\x12\x1e.blockyard.v1.OpenBlockRequest\x1a\x1c.blockyard.v1.OpenBlockReply\x12L\n\nListBlocks\x12\x1f.blockyard.v1.ListBlocksRequest\x1a\x1d.blockyard.v1.ListBlocksReply\x12U\n\x0bVerifyBlock\x12 .blockyard.v1.VerifyBlockRequest\x1a\x1e.blockyard.v1.VerifyBlockReply\"\x04\x90\xb5\x18\x02\x12X\n\x0c\x43ompactChunk\x12!.blockyard.v1.CompactChunkRequest\x1a\x1f.blockyard.v1.CompactChunkReply\"\x04\x90\xb5\x18\x02\x12\x46\n\x08NodeInfo\x12\x1d.blockyard.v1.NodeInfoRequest\x1a\x1b.blockyard.v1.NodeInfoReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x62lockyard/proto/storage.proto\x12\x0c\x62lockyard.v1\x1a\x1c\x62lockyard/proto/common.proto\x1a\x1d\x62lockyard/proto/options.proto\"7\n\rPageChecksums\x12\x12\n\npage_bytes\x18\x01 \x01(\r\x12\x12\n\x06\x63rc32c\x18\x02 \x03(\x07\x42\x02\x10\x01\"_\n\nBlockToken\x12\r\n\x05\x62lock\x18\x01 \x01(\x06\x12\x0e\n\x06rights\x18\x02 \x01(\r\x12\x0f\n\x07session\x18\x03 \x01(\x06\x12\x12\n\nexpires_ns\x18\x04 \x01(\x12\x12\r\n\x05proof\x18\x05 \x01(\x0c\"A\n\tChainNode\x12\x0c\n\x04node\x18\x01 \x01(\r\x12&\n\x07\x61\x64\x64ress\x18\x02 \x01(\x0b\x32\x15.blockyard.v1.Address\"\xdb\x01\n\tWriteOpen\x12\r\n\x05\x62lock\x18\x01 \x01(\x06\x12&\n\x05\x63hain\x18\x02 \x03(\x0b\x32\x17.blockyard.v1.ChainNode\x12\x0f\n\x07\x64urable\x18\x03 \x01(\x08\x12\x16\n\x0e\x65xpected_bytes\x18\x04 \x01(\r\x12\x11\n\twrite_min\x18\x05 \x01(\r\x12\x11\n\tmap_epoch\x18\x06 \x01(\x04\x12\'\n\x05token\x18\x07 \x01(\x0b\x32\x18.blockyard.v1.BlockToken\x12\x0f\n\x07session\x18\x08 \x01(\x06\x12\x0e\n\x06resume\x18\t \x01(\x08\"K\n\tWriteData\x12\x0e\n\x06offset\x18\x01 \x01(\r\x12.\n\tchecksums\x18\x02 \x01(\x0b\x32\x1b.blockyard.v1.PageChecksums\"+\n\tWriteSeal\x12\x0e\n\x06length\x18\x01 \x01(\r\x12\x0e\n\x06\x63rc32c\x18\x02 \x01(\x07\"\xcc\x01\n\x11WriteBlockRequest\x12\'\n\x04open\x18\x01 \x01(\x0b\x32\x17.blockyard.v1.WriteOpenH\x00\x12)\n\x06\x61ppend\x18\x02 \x01(\x0b\x32\x17.blockyard.v1.WriteDataH\x00\x12\'\n\x04seal\x18\x03 \x01(\x0b\x32\x17.blockyard.v1.WriteSealH\x00\x12$\n\x05\x61\x62ort\x18\x04 \x01(\x0b\x32\x13.blockyard.v1.EmptyH\x00\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\x42\x06\n\x04step\"v\n\x0fWriteBlockReply\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x01(\r\x12\x18\n\x0c\x66\x61iled_nodes\x18\x02 \x03(\rB\x02\x10\x01\x12\x0e\n\x06sealed\x18\x03 \x01(\x08\x12\x11\n\x05nodes\x18\x04 \x03(\rB\x02\x10\x01\x12\x10\n\x08received\x18\x05 \x01(\r\"Y\n\x08PutBlock\x12\r\n\x05\x62lock\x18\x01 \x01(\x06\x12\x0e\n\x06length\x18\x02 \x01(\r\x12.\n\tchecksums\x18\x03 \x01(\x0b\x32\x1b.blockyard.v1.PageChecksums\"\xe2\x01\n\x10PutBlocksRequest\x12&\n\x06\x62locks\x18\x01 \x03(\x0b\x32\x16.blockyard.v1.PutBlock\x12&\n\x05\x63hain\x18\x02 \x03(\x0b\x32\x17.blockyard.v1.ChainNode\x12\x0f\n\x07\x64urable\x18\x03 \x01(\x08\x12\x11\n\twrite_min\x18\x04 \x01(\r\x12\x11\n\tmap_epoch\x18\x05 \x01(\x04\x12\x0f\n\x07session\x18\x06 \x01(\x06\x12(\n\x06tokens\x18\x07 \x03(\x0b\x32\x18.blockyard.v1.BlockToken\x12\x0c\n\x04\x64\x61ta\x18\x08 \x01(\x0c\"=\n\x0ePutBlocksReply\x12\x11\n\x05nodes\x18\x01 \x03(\rB\x02\x10\x01\x12\x18\n\x0c\x66\x61iled_nodes\x18\x02 \x03(\rB\x02\x10\x01\";\n\nBlockRange\x12\r\n\x05\x62lock\x18\x01 \x01(\x06\x12\x0e\n\x06offset\x18\x02 \x01(\r\x12\x0e\n\x06length\x18\x03 \x01(\r\"\x88\x01\n\x11ReadBlocksRequest\x12(\n\x06ranges\x18\x01 \x03(\x0b\x32\x18.blockyard.v1.BlockRange\x12\x11\n\tmap_epoch\x18\x02 \x01(\x04\x12(\n\x06tokens\x18\x03 \x03(\x0b\x32\x18.blockyard.v1.BlockToken\x12\x0c\n\x04\x63old\x18\x04 \x01(\x08\"\xbe\x01\n\x0fReadBlocksReply\x12\r\n\x05range\x18\x01 \x01(\r\x12\x0e\n\x06offset\x18\x02 \x01(\r\x12\x0e\n\x06length\x18\x03 \x01(\r\x12\x14\n\x0c\x62lock_length\x18\x04 \x01(\r\x12.\n\tchecksums\x18\x05 \x01(\x0b\x32\x1b.blockyard.v1.PageChecksums\x12(\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x19.blockyard.v1.ErrorDetail\x12\x0c\n\x04\x64\x61ta\x18\x07 \x01(\x0c\"J\n\x10OpenBlockRequest\x12\r\n\x05\x62lock\x18\x01 \x01(\x06\x12\'\n\x05token\x18\x02 \x01(\x0b\x32\x18.blockyard.v1.BlockToken\"e\n\x0eOpenBlockReply\x12\x13\n\x0b\x66ile_offset\x18\x01 \x01(\x04\x12\x0e\n\x06length\x18\x02 \x01(\r\x12.\n\tchecksums\x18\x03 \x01(\x0b\x32\x1b.blockyard.v1.PageChecksums\"S\n\x11ListBlocksRequest\x12\r\n\x05group\x18\x01 \x01(\r\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x06\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x11\n\tmap_epoch\x18\x04 \x01(\x04\"G\n\x0fListBlocksReply\x12\x12\n\x06\x62locks\x18\x01 \x03(\x06\x42\x02\x10\x01\x12\x13\n\x07lengths\x18\x02 \x03(\rB\x02\x10\x01\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x08\"3\n\x12VerifyBlockRequest\x12\r\n\x05\x62lock\x18\x01 \x01(\x06\x12\x0e\n\x06reason\x18\x02 \x01(\t\"W\n\x10VerifyBlockReply\x12\x0c\n\x04good\x18\x01 \x01(\x08\x12\x0e\n\x06length\x18\x02 \x01(\r\x12\x15\n\tbad_pages\x18\x03 \x03(\rB\x02\x10\x01\x12\x0e\n\x06\x63rc32c\x18\x04 \x01(\x07\"U\n\x0c\x43ompactSlice\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x0e\n\x06length\x18\x02 \x01(\r\x12\r\n\x05\x62lock\x18\x03 \x01(\x06\x12\x14\n\x0c\x62lock_offset\x18\x04 \x01(\r\"\x86\x01\n\x13\x43ompactChunkRequest\x12\r\n\x05inode\x18\x01 \x01(\x06\x12\r\n\x05\x63hunk\x18\x02 \x01(\r\x12*\n\x06slices\x18\x03 \x03(\x0b\x32\x1a.blockyard.v1.CompactSlice\x12\x12\n\x06\x62locks\x18\x04 \x03(\x06\x42\x02\x10\x01\x12\x11\n\tmap_epoch\x18\x05 \x01(\x04\"?\n\x11\x43ompactChunkReply\x12*\n\x06slices\x18\x01 \x03(\x0b\x32\x1a.blockyard.v1.CompactSlice\"\x11\n\x0fNodeInfoRequest\"\xcf\x01\n\rNodeInfoReply\x12\x0c\n\x04node\x18\x01 \x01(\r\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\x11\n\tmap_epoch\x18\x03 \x01(\x04\x12\x0e\n\x06\x62locks\x18\x04 \x01(\x04\x12\x12\n\nlive_bytes\x18\x05 \x01(\x04\x12\x12\n\nused_bytes\x18\x06 \x01(\x04\x12\x12\n\nfree_bytes\x18\x07 \x01(\x04\x12\x16\n\x0escrub_progress\x18\x08 \x01(\x01\x12\x13\n\x0bscrubbed_ns\x18\t \x01(\x12\x12\x0f\n\x07version\x18\n \x01(\t2\xa2\x05\n\x07Storage\x12Z\n\nWriteBlock\x12\x1f.blockyard.v1.WriteBlockRequest\x1a\x1d.blockyard.v1.WriteBlockReply\"\x08\x88\xb5\x18\x01\x90\xb5\x18\x01(\x01\x30\x01\x12S\n\tPutBlocks\x12\x1e.blockyard.v1.PutBlocksRequest\x1a\x1c.blockyard.v1.PutBlocksReply\"\x08\x88\xb5\x18\x01\x90\xb5\x18\x01\x12T\n\nReadBlocks\x12\x1f.blockyard.v1.ReadBlocksRequest\x1a\x1d.blockyard.v1.ReadBlocksReply\"\x04\x88\xb5\x18\x02\x30\x01\x12I\n\tOpenBlock\x12\x1e.blockyard.v1.OpenBlockRequest\x1a\x1c.blockyard.v1.OpenBlockReply\x12L\n\nListBlocks\x12\x1f.blockyard.v1.ListBlocksRequest\x1a\x1d.blockyard.v1.ListBlocksReply\x12U\n\x0bVerifyBlock\x12 .blockyard.v1.VerifyBlockRequest\x1a\x1e.blockyard.v1.VerifyBlockReply\"\x04\x90\xb5\x18\x02\x12X\n\x0c\x43ompactChunk\x12!.blockyard.v1.CompactChunkRequest\x1a\x1f.blockyard.v1.CompactChunkReply\"\x04\x90\xb5\x18\x02\x12\x46\n\x08NodeInfo\x12\x1d.blockyard.v1.NodeInfoRequest\x1a\x1b.blockyard.v1.NodeInfoReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -68,49 +68,49 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHAINNODE']._serialized_start=262
   _globals['_CHAINNODE']._serialized_end=327
   _globals['_WRITEOPEN']._serialized_start=330
-  _globals['_WRITEOPEN']._serialized_end=533
-  _globals['_WRITEDATA']._serialized_start=535
-  _globals['_WRITEDATA']._serialized_end=610
-  _globals['_WRITESEAL']._serialized_start=612
-  _globals['_WRITESEAL']._serialized_end=655
-  _globals['_WRITEBLOCKREQUEST']._serialized_start=658
-  _globals['_WRITEBLOCKREQUEST']._serialized_end=862
-  _globals['_WRITEBLOCKREPLY']._serialized_start=864
-  _globals['_WRITEBLOCKREPLY']._serialized_end=964
-  _globals['_PUTBLOCK']._serialized_start=966
-  _globals['_PUTBLOCK']._serialized_end=1055
-  _globals['_PUTBLOCKSREQUEST']._serialized_start=1058
-  _globals['_PUTBLOCKSREQUEST']._serialized_end=1284
-  _globals['_PUTBLOCKSREPLY']._serialized_start=1286
-  _globals['_PUTBLOCKSREPLY']._serialized_end=1347
-  _globals['_BLOCKRANGE']._serialized_start=1349
-  _globals['_BLOCKRANGE']._serialized_end=1408
-  _globals['_READBLOCKSREQUEST']._serialized_start=1411
-  _globals['_READBLOCKSREQUEST']._serialized_end=1547
-  _globals['_READBLOCKSREPLY']._serialized_start=1550
-  _globals['_READBLOCKSREPLY']._serialized_end=1740
-  _globals['_OPENBLOCKREQUEST']._serialized_start=1742
-  _globals['_OPENBLOCKREQUEST']._serialized_end=1816
-  _globals['_OPENBLOCKREPLY']._serialized_start=1818
-  _globals['_OPENBLOCKREPLY']._serialized_end=1919
-  _globals['_LISTBLOCKSREQUEST']._serialized_start=1921
-  _globals['_LISTBLOCKSREQUEST']._serialized_end=2004
-  _globals['_LISTBLOCKSREPLY']._serialized_start=2006
-  _globals['_LISTBLOCKSREPLY']._serialized_end=2077
-  _globals['_VERIFYBLOCKREQUEST']._serialized_start=2079
-  _globals['_VERIFYBLOCKREQUEST']._serialized_end=2130
-  _globals['_VERIFYBLOCKREPLY']._serialized_start=2132
-  _globals['_VERIFYBLOCKREPLY']._serialized_end=2219
-  _globals['_COMPACTSLICE']._serialized_start=2221
-  _globals['_COMPACTSLICE']._serialized_end=2306
-  _globals['_COMPACTCHUNKREQUEST']._serialized_start=2309
-  _globals['_COMPACTCHUNKREQUEST']._serialized_end=2443
-  _globals['_COMPACTCHUNKREPLY']._serialized_start=2445
-  _globals['_COMPACTCHUNKREPLY']._serialized_end=2508
-  _globals['_NODEINFOREQUEST']._serialized_start=2510
-  _globals['_NODEINFOREQUEST']._serialized_end=2527
-  _globals['_NODEINFOREPLY']._serialized_start=2530
-  _globals['_NODEINFOREPLY']._serialized_end=2737
-  _globals['_STORAGE']._serialized_start=2740
-  _globals['_STORAGE']._serialized_end=3414
+  _globals['_WRITEOPEN']._serialized_end=549
+  _globals['_WRITEDATA']._serialized_start=551
+  _globals['_WRITEDATA']._serialized_end=626
+  _globals['_WRITESEAL']._serialized_start=628
+  _globals['_WRITESEAL']._serialized_end=671
+  _globals['_WRITEBLOCKREQUEST']._serialized_start=674
+  _globals['_WRITEBLOCKREQUEST']._serialized_end=878
+  _globals['_WRITEBLOCKREPLY']._serialized_start=880
+  _globals['_WRITEBLOCKREPLY']._serialized_end=998
+  _globals['_PUTBLOCK']._serialized_start=1000
+  _globals['_PUTBLOCK']._serialized_end=1089
+  _globals['_PUTBLOCKSREQUEST']._serialized_start=1092
+  _globals['_PUTBLOCKSREQUEST']._serialized_end=1318
+  _globals['_PUTBLOCKSREPLY']._serialized_start=1320
+  _globals['_PUTBLOCKSREPLY']._serialized_end=1381
+  _globals['_BLOCKRANGE']._serialized_start=1383
+  _globals['_BLOCKRANGE']._serialized_end=1442
+  _globals['_READBLOCKSREQUEST']._serialized_start=1445
+  _globals['_READBLOCKSREQUEST']._serialized_end=1581
+  _globals['_READBLOCKSREPLY']._serialized_start=1584
+  _globals['_READBLOCKSREPLY']._serialized_end=1774
+  _globals['_OPENBLOCKREQUEST']._serialized_start=1776
+  _globals['_OPENBLOCKREQUEST']._serialized_end=1850
+  _globals['_OPENBLOCKREPLY']._serialized_start=1852
+  _globals['_OPENBLOCKREPLY']._serialized_end=1953
+  _globals['_LISTBLOCKSREQUEST']._serialized_start=1955
+  _globals['_LISTBLOCKSREQUEST']._serialized_end=2038
+  _globals['_LISTBLOCKSREPLY']._serialized_start=2040
+  _globals['_LISTBLOCKSREPLY']._serialized_end=2111
+  _globals['_VERIFYBLOCKREQUEST']._serialized_start=2113
+  _globals['_VERIFYBLOCKREQUEST']._serialized_end=2164
+  _globals['_VERIFYBLOCKREPLY']._serialized_start=2166
+  _globals['_VERIFYBLOCKREPLY']._serialized_end=2253
+  _globals['_COMPACTSLICE']._serialized_start=2255
+  _globals['_COMPACTSLICE']._serialized_end=2340
+  _globals['_COMPACTCHUNKREQUEST']._serialized_start=2343
+  _globals['_COMPACTCHUNKREQUEST']._serialized_end=2477
+  _globals['_COMPACTCHUNKREPLY']._serialized_start=2479
+  _globals['_COMPACTCHUNKREPLY']._serialized_end=2542
+  _globals['_NODEINFOREQUEST']._serialized_start=2544
+  _globals['_NODEINFOREQUEST']._serialized_end=2561
+  _globals['_NODEINFOREPLY']._serialized_start=2564
+  _globals['_NODEINFOREPLY']._serialized_end=2771
+  _globals['_STORAGE']._serialized_start=2774
+  _globals['_STORAGE']._serialized_end=3448
 # @@protoc_insertion_point(module_scope)

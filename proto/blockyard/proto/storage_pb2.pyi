@@ -39,7 +39,7 @@ class ChainNode(_message.Message):
     def __init__(self, node: _Optional[int] = ..., address: _Optional[_Union[_common_pb2.Address, _Mapping]] = ...) -> None: ...
 
 class WriteOpen(_message.Message):
-    __slots__ = ("block", "chain", "durable", "expected_bytes", "write_min", "map_epoch", "token", "session")
+    __slots__ = ("block", "chain", "durable", "expected_bytes", "write_min", "map_epoch", "token", "session", "resume")
     BLOCK_FIELD_NUMBER: _ClassVar[int]
     CHAIN_FIELD_NUMBER: _ClassVar[int]
     DURABLE_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,7 @@ class WriteOpen(_message.Message):
     MAP_EPOCH_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
     block: int
     chain: _containers.RepeatedCompositeFieldContainer[ChainNode]
     durable: bool
@@ -56,7 +57,8 @@ class WriteOpen(_message.Message):
     map_epoch: int
     token: BlockToken
     session: int
-    def __init__(self, block: _Optional[int] = ..., chain: _Optional[_Iterable[_Union[ChainNode, _Mapping]]] = ..., durable: _Optional[bool] = ..., expected_bytes: _Optional[int] = ..., write_min: _Optional[int] = ..., map_epoch: _Optional[int] = ..., token: _Optional[_Union[BlockToken, _Mapping]] = ..., session: _Optional[int] = ...) -> None: ...
+    resume: bool
+    def __init__(self, block: _Optional[int] = ..., chain: _Optional[_Iterable[_Union[ChainNode, _Mapping]]] = ..., durable: _Optional[bool] = ..., expected_bytes: _Optional[int] = ..., write_min: _Optional[int] = ..., map_epoch: _Optional[int] = ..., token: _Optional[_Union[BlockToken, _Mapping]] = ..., session: _Optional[int] = ..., resume: _Optional[bool] = ...) -> None: ...
 
 class WriteData(_message.Message):
     __slots__ = ("offset", "checksums")
@@ -89,16 +91,18 @@ class WriteBlockRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[WriteOpen, _Mapping]] = ..., append: _Optional[_Union[WriteData, _Mapping]] = ..., seal: _Optional[_Union[WriteSeal, _Mapping]] = ..., abort: _Optional[_Union[_common_pb2.Empty, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class WriteBlockReply(_message.Message):
-    __slots__ = ("acknowledged", "failed_nodes", "sealed", "nodes")
+    __slots__ = ("acknowledged", "failed_nodes", "sealed", "nodes", "received")
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     FAILED_NODES_FIELD_NUMBER: _ClassVar[int]
     SEALED_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_FIELD_NUMBER: _ClassVar[int]
     acknowledged: int
     failed_nodes: _containers.RepeatedScalarFieldContainer[int]
     sealed: bool
     nodes: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, acknowledged: _Optional[int] = ..., failed_nodes: _Optional[_Iterable[int]] = ..., sealed: _Optional[bool] = ..., nodes: _Optional[_Iterable[int]] = ...) -> None: ...
+    received: int
+    def __init__(self, acknowledged: _Optional[int] = ..., failed_nodes: _Optional[_Iterable[int]] = ..., sealed: _Optional[bool] = ..., nodes: _Optional[_Iterable[int]] = ..., received: _Optional[int] = ...) -> None: ...
 
 class PutBlock(_message.Message):
     __slots__ = ("block", "length", "checksums")
