@@ -64,6 +64,17 @@ def test_the_same_seed_waits_the_same() -> None:
     ]
 
 
+def test_what_may_have_happened_at_one_attempt_may_have_happened_at_all() -> None:
+    calls = retry(deadline_s=1.0)
+    assert calls.wait_after(errors.ConnectionLost(), 0.0) is not None
+    last = errors.Unavailable()
+    assert calls.wait_after(last, 0.99) is None
+    assert not last.definite, "the first attempt may have been carried out"
+    answer = errors.Exists()
+    assert calls.wait_after(answer, 0.99) is None
+    assert answer.definite, "what the server answers is the operation's outcome"
+
+
 def test_the_servers_advice_is_the_least_wait() -> None:
     wait = retry().wait_after(errors.Overloaded(retry_after_ms=5_000), 0.0)
     assert wait == 5.0

@@ -58,10 +58,21 @@ class Retry:
         self._repeatable = repeatable
         self._deadline_s = deadline_s
         self._failures = 0
+        self._may_have_happened = False
 
     def wait_after(self, error: BlockyardError, now_s: float) -> float | None:
-        """Return the seconds to wait before the next attempt, None when `error` is the call's answer."""
+        """Return the seconds to wait before the next attempt, None when `error` is the call's answer.
+
+        An answer that only says that this attempt failed is made indefinite when an earlier attempt may have succeeded.
+        """
         self._failures += 1
+        self._may_have_happened |= not error.definite
+        wait = self._wait(error, now_s)
+        if wait is None and self._may_have_happened and isinstance(error, WAITING_HELPS):
+            error.definite = False
+        return wait
+
+    def _wait(self, error: BlockyardError, now_s: float) -> float | None:
         if self._failures >= self._policy.attempts_limit or not self._may_repeat(error):
             return None
         ceiling = min(self._policy.longest_wait_s, self._policy.first_wait_s * 2.0 ** min(self._failures - 1, 60))
