@@ -1,0 +1,117 @@
+"""What the lists of a placement group's holders say: what this node lacks, and what it has and must not keep.
+
+A block that every other present holder has is copied without asking. Any other may be one that died while its holder
+was away, so the metadata group is asked: what is live, or leased and so may be committed yet, is copied; what is dead
+or unknown is not. What this node alone has is asked about too, and dropped when it is dead; unknown is left to gc.
+
+Knowing less is safe: a list that ends early makes blocks look rarer than they are, which only means more asking.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Final
+
+from blockyard.proto.cluster_pb2 import BLOCK_DEAD, BLOCK_LEASED, BLOCK_LIVE, BlockFate
+from blockyard.storagenode.upkeep.windows import Entries, Window, windows
+
+WORTH_COPYING: Final = frozenset((BLOCK_LIVE, BLOCK_LEASED))
+
+Ask = Callable[[Sequence[int]], Sequence[BlockFate]]
+"""Asks the metadata group for the fates of blocks; an answer per block, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A block that this node lacks and shall have."""
+
+    block: int
+    length: int  # bytes
+    sources: tuple[int, ...]  # nodes that have it, rising; at least one
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What one window of ids says."""
+
+    missing: tuple[Missing, ...] = ()  # rising
+    dead: tuple[int, ...] = ()  # here, and dead: to be dropped; rising
+    unsure: tuple[int, ...] = ()  # missing, and the metadata group could not be asked; rising
+
+
+@dataclass(slots=True)
+class Parties:
+    """Who takes part in the exchange of a group."""
+
+    me: int
+    present: frozenset[int]  # nodes that the map wants to hold the group, this one among them
+    unheard: set[int] = field(default_factory=set)  # holders whose list could not be had, or not to its end
+
+    @property
+    def others(self) -> frozenset[int]:
+        """The other present holders."""
+        return self.present - {self.me}
+
+
+def differences(
+    parties: Parties,
+    group: int,
+    lists: Mapping[int, Iterator[Entries]],
+    ask: Ask | None,
+    never: Callable[[int], bool],
+) -> Iterator[Difference]:
+    """Yield what each window of the lists says; `lists` has this node's own too.
+
+    `ask` is None while the metadata group does not answer. `never` says of a block whether it was dropped for good.
+    """
+    for window in windows(lists, group):
+        yield compare(parties, window, ask, never)
+
+
+def compare(parties: Parties, window: Window, ask: Ask | None, never: Callable[[int], bool]) -> Difference:
+    """Return what one window says."""
+    mine = window.get(parties.me, {}).keys()
+    elsewhere = {holder: blocks for holder, blocks in window.items() if holder != parties.me}
+    others = [elsewhere.get(holder, {}).keys() for holder in parties.others]
+    lacking = {block for block in set().union(*elsewhere.values()) - mine if not never(block)}
+    certain = lacking.intersection(*others) if others else set()
+    alone = mine - set().union(*others) if others and not parties.unheard else set()
+    doubtful = sorted((lacking - certain) | alone)
+    if doubtful and ask is None:
+        unsure, wanted, dead = lacking - certain, certain, set[int]()
+    else:
+        fates = dict(zip(doubtful, ask(doubtful), strict=True)) if doubtful and ask else {}
+        unsure = set()
+        wanted = certain | {block for block in lacking - certain if fates[block] in WORTH_COPYING}
+        dead = {block for block in alone if fates[block] == BLOCK_DEAD}
+    return Difference(
+        missing=tuple(_missing(block, elsewhere) for block in sorted(wanted)),
+        dead=tuple(sorted(dead)),
+        unsure=tuple(sorted(unsure)),
+    )
+
+
+def _missing(block: int, lists: Mapping[int, Mapping[int, int]]) -> Missing:
+    """Holders that disagree about the length cannot all be right: the most frequent is taken, then the longest."""
+    by_length: dict[int, list[int]] = {}
+    for holder in sorted(lists):
+        length = lists[holder].get(block)
+        if length is not None:
+            by_length.setdefault(length, []).append(holder)
+    length, sources = max(by_length.items(), key=lambda each: (len(each[1]), each[0]))
+    return Missing(block, length, tuple(sources))
+
+
+def spared(present: AbstractSet[int], window: Window, me: int) -> tuple[list[int], dict[int, list[int]]]:
+    """Return, for a node that holds a group no longer, what it may drop and what it must keep.
+
+    First the blocks, rising, that every present holder has; then, by block, the present holders that lack it.
+    """
+    mine = window.get(me, {}).keys()
+    lists = {holder: window.get(holder, {}).keys() for holder in present}
+    covered = mine & set(mine).intersection(*lists.values()) if lists else set[int]()
+    lacking = {
+        block: sorted(holder for holder, blocks in lists.items() if block not in blocks)
+        for block in sorted(mine - covered)
+    }
+    return sorted(covered), lacking
