@@ -81,7 +81,7 @@ class MapNode:
 
 
 @dataclass(frozen=True, slots=True)
-class PlacementGroup:
+class GroupHolders:
     """Who holds one placement group."""
 
     nodes: tuple[int, ...]  # preferred first
@@ -100,8 +100,8 @@ class ClusterView:
         self.nodes: Mapping[int, MapNode] = MappingProxyType(
             {record.id: MapNode.of(record) for record in message.nodes}
         )
-        self.groups: tuple[PlacementGroup, ...] = tuple(
-            PlacementGroup(tuple(record.nodes), tuple(record.former_nodes)) for record in message.groups
+        self.groups: tuple[GroupHolders, ...] = tuple(
+            GroupHolders(tuple(record.nodes), tuple(record.former_nodes)) for record in message.groups
         )
 
     # ------------------------------------------------------------------------------------------ groups
