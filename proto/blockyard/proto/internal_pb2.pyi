@@ -37,6 +37,16 @@ class CancelLockReply(_message.Message):
     cancelled: bool
     def __init__(self, cancelled: _Optional[bool] = ...) -> None: ...
 
+class UnmarkChunkRequest(_message.Message):
+    __slots__ = ("inode", "chunk", "row_crc32c")
+    INODE_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    ROW_CRC32C_FIELD_NUMBER: _ClassVar[int]
+    inode: int
+    chunk: int
+    row_crc32c: int
+    def __init__(self, inode: _Optional[int] = ..., chunk: _Optional[int] = ..., row_crc32c: _Optional[int] = ...) -> None: ...
+
 class SessionRecord(_message.Message):
     __slots__ = ("client", "nonce", "term_ms", "opened_ns", "opened_ms", "seen_ms", "answered_below")
     CLIENT_FIELD_NUMBER: _ClassVar[int]

@@ -1,6 +1,7 @@
 """Slices: against bytearrays under random writes, and sentence by sentence."""
 
 import errno
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from blockyard.proto.common_pb2 import Caller
 from blockyard.proto.errors import BadHandle, BlockyardError, FileTooBig, InvalidArgument, LeaseExpired
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.metaserver.namespace.harness import ROOT, Client, World, piece
 
@@ -36,6 +37,7 @@ class Contents(RuleBasedStateMachine):
         self.model: list[list[tuple[int, int] | None]] = [[] for _ in self.files]  # from BORDER - SPAN on
         self.blocks = 0
         self.dead: set[int] = set()
+        self.begun: tuple[int, int, list[pb.Slice]] | None = None
 
     def grow(self, file: int, size: int) -> None:
         """Let the model's file end at `size` (counted from BORDER - SPAN)."""
@@ -114,28 +116,39 @@ class Contents(RuleBasedStateMachine):
             self.grow(sink, SPAN + into)
             self.model[sink][SPAN + into : SPAN + into + len(copied)] = copied
 
-    @rule(file=which, upper=st.booleans(), fill=st.booleans())
-    def compact(self, file: int, upper: bool, fill: bool) -> None:
-        """Replace a chunk's slices by one block, holes within filled or not."""
+    @rule(file=which, upper=st.booleans())
+    def begin_compaction(self, file: int, upper: bool) -> None:
+        """Read what a chunk is made of; other rules may run before it is swapped for one block."""
         start, end = (BORDER, BORDER + 4 * SPAN) if upper else (0, BORDER)
         inode = self.files[file]
         stored = list(self.client.read("ReadSlices", inode=inode, offset=start, length=end - start).slices)
-        if not stored:
-            return
-        block = self.new_block()
-        low, high = stored[0].position, stored[-1].position + stored[-1].length
-        if fill:
-            replacement = [piece(low, high - low, block)]
+        if stored:
+            self.begun = (inode, int(upper), stored)
+
+    @precondition(lambda self: self.begun is not None)
+    @rule()
+    def end_compaction(self) -> None:
+        """Swap: bytes that are where they were move to the new block, unless most are somewhere else by now."""
+        assert self.begun is not None
+        inode, chunk, stored = self.begun
+        self.begun = None
+        whole = sum(one.length for one in stored)
+        moved: dict[int, tuple[tuple[int, int], int]] = {}
+        replacement, done, block = [], 0, self.new_block()
+        for one in stored:
+            replacement.append(piece(one.position, one.length, block, done, whole))
+            for at in range(one.length):
+                moved[one.position + at - BORDER + SPAN] = (one.block, one.block_offset + at), done + at
+            done += one.length
+        model = self.model[self.files.index(inode)] if inode in self.files else []
+        unchanged = {at: new for at, (old, new) in moved.items() if at < len(model) and model[at] == old}
+        reply = self.client.change("ReplaceSlices", inode=inode, chunk=chunk, expected=stored, replacement=replacement)
+        assert reply.replaced == (2 * len(unchanged) >= whole)
+        if reply.replaced:
+            for at, new in unchanged.items():
+                model[at] = (block, new)
         else:
-            replacement = [piece(one.position, one.length, block, one.position - low, high - low) for one in stored]
-        reply = self.client.change(
-            "ReplaceSlices", inode=inode, chunk=int(upper), expected=stored, replacement=replacement
-        )
-        assert reply.replaced
-        base = BORDER - SPAN
-        for place in range(low - base, high - base):
-            if fill or self.model[file][place] is not None:
-                self.model[file][place] = (block, place - (low - base))
+            self.blocks -= 1  # nobody has referred to it
 
     @rule(file=which)
     def remove(self, file: int) -> None:
@@ -331,19 +344,64 @@ def test_a_write_by_somebody_else_than_root_takes_setuid_and_setgid(client: Clie
     assert client.world.attributes(file).mode == 0o777
 
 
-def test_compaction_is_refused_when_something_changed_and_leaves_newer_slices(client: Client) -> None:
-    file = client.create(ROOT, b"f")
-    for start in range(0, 30, 10):
-        client.commit(file, piece(start, 10, start + 1))
-    expected = list(client.read("ReadSlices", inode=file).slices)
-    client.commit(file, piece(5, 10, 50))
+def in_three_parts(client: Client, name: bytes, first_block: int) -> tuple[int, list[pb.Slice]]:
+    """Make a file of three pieces of ten bytes; return it and them."""
+    file = client.create(ROOT, name)
+    client.commit(file, *[piece(10 * number, 10, first_block + number) for number in range(3)])
+    return file, list(client.read("ReadSlices", inode=file).slices)
+
+
+def test_compaction_leaves_what_was_written_meanwhile(client: Client) -> None:
+    file, expected = in_three_parts(client, b"f", 1)
+    client.commit(file, piece(5, 11, 50))
+    client.change("Allocate", inode=file, offset=25, length=1, mode=pb.ALLOCATE_PUNCH_HOLE)
     replacement = [piece(0, 30, 60)]
-    assert not client.change("ReplaceSlices", inode=file, chunk=0, expected=expected, replacement=replacement).replaced
-    assert client.change(
-        "ReplaceSlices", inode=file, chunk=0, expected=expected[2:], replacement=[piece(20, 10, 61)]
-    ).replaced
-    assert [one.block for one in client.read("ReadSlices", inode=file).slices] == [1, 50, 11, 61]
+    assert client.change("ReplaceSlices", inode=file, chunk=0, expected=expected, replacement=replacement).replaced
+    stored = client.read("ReadSlices", inode=file).slices
+    assert [(one.position, one.length, one.block, one.block_offset) for one in stored] == [
+        (0, 5, 60, 0),
+        (5, 11, 50, 0),
+        (16, 9, 60, 16),
+        (26, 4, 60, 26),
+    ]
+    assert client.world.reclaimed() == {1, 2, 3}
     assert client.world.faults() == []
+
+
+def test_compaction_is_refused_when_most_was_overwritten_or_is_gone(client: Client) -> None:
+    changes: list[Callable[[int], Any]] = [
+        lambda file: client.commit(file, piece(5, 16, 50)),
+        lambda file: client.change("SetAttributes", inode=file, size=14),
+        lambda file: client.commit(file, piece(0, 30, 70)),
+    ]
+    for number, change in enumerate(changes):
+        file, expected = in_three_parts(client, b"%d" % number, 10 * number + 1)
+        change(file)
+        before = client.read("ReadSlices", inode=file).slices
+        replacement = [piece(0, 30, 60)]
+        reply = client.change("ReplaceSlices", inode=file, chunk=0, expected=expected, replacement=replacement)
+        assert not reply.replaced
+        assert client.read("ReadSlices", inode=file).slices == before
+    assert not client.change("ReplaceSlices", inode=99, chunk=0, expected=expected, replacement=replacement).replaced
+    assert client.world.faults() == []
+
+
+@pytest.mark.parametrize(
+    "replacement",
+    [
+        [piece(0, 29, 60)],
+        [piece(0, 31, 60)],
+        [piece(0, 20, 60), piece(10, 20, 61)],
+        [piece(0, 10, 60), piece(20, 10, 61)],
+    ],
+)
+def test_compaction_that_covers_other_bytes_than_it_replaces_is_refused(
+    client: Client, replacement: list[pb.Slice]
+) -> None:
+    file, expected = in_three_parts(client, b"f", 1)
+    with pytest.raises(InvalidArgument):
+        client.change("ReplaceSlices", inode=file, chunk=0, expected=expected, replacement=replacement)
+    assert list(client.read("ReadSlices", inode=file).slices) == expected
 
 
 def test_a_version_known_spares_the_slices(client: Client) -> None:

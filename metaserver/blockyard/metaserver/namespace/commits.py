@@ -4,8 +4,6 @@ A block's bytes are on its storage nodes before a commit names it. A commit may 
 leased, or one that the chunk it writes to refers to already; so nobody can read a file by guessing its blocks' ids.
 """
 
-import itertools
-
 from blockyard.metaserver.namespace import content, slices
 from blockyard.metaserver.namespace.inodes import DOTS, add, close
 from blockyard.metaserver.namespace.permissions import (
@@ -160,10 +158,11 @@ def _replaced(state: State, who: Caller, parent: Attributes, request: PutFileReq
 
 
 def replace_slices(state: State, who: Caller, request: ReplaceSlicesRequest) -> ReplaceSlicesReply:
-    """Swap pieces of a chunk for others that read the same, if all of them are still as they were read.
+    """Swap pieces of a chunk for others that read the same.
 
-    Pieces that came elsewhere in the chunk stay. The replacement may fill holes between the expected pieces, but
-    touches nothing else and hides nothing. The version rises, so that readers fetch the new pieces.
+    What changed since the pieces were read stays as it is: newer pieces lie on top, and holes that were made stay
+    holes. A swap after which less than half of the new pieces would be visible is refused. The version rises, so that
+    readers fetch the new pieces; times do not change.
     """
     inode = state.inodes.get(request.inode)
     if inode is None or not is_regular(inode):
@@ -171,41 +170,25 @@ def replace_slices(state: State, who: Caller, request: ReplaceSlicesRequest) -> 
     base = request.chunk * CHUNK_BYTES
     row = state.tx.get(keys.chunk(inode.inode, request.chunk))
     old = slices.parse(row) if row else []
-    expected = {_piece(piece, base) for piece in request.expected}
-    if not expected or not expected.issubset(old):
-        return ReplaceSlicesReply()
-    kept = [piece for piece in old if piece not in expected]
-    new = [_piece(piece, base) for piece in request.replacement]
-    if not _covers(new, expected) or _overlaps(new, kept) or max(p[0] + p[1] for p in new) + base > inode.size:
+    expected = sorted(_piece(piece, base) for piece in request.expected)
+    new = sorted(_piece(piece, base) for piece in request.replacement)
+    covered = slices.spans(expected)
+    if covered is None or covered != slices.spans(new):
+        raise InvalidArgument("the replacement does not cover the bytes that it replaces, each once")
+    unchanged = slices.same(old, expected)
+    swapped, _ = slices.cut(new, unchanged)
+    if not swapped or 2 * slices.bytes_of(swapped) < slices.bytes_of(new):
         return ReplaceSlicesReply()
     known = {piece[2] for piece in old}
-    for piece in new:
+    for piece in swapped:
         if piece[2] not in known and not state.references.usable(state.session, piece[2]):
             raise LeaseExpired(f"block {piece[2]:#x} is not leased by session {state.session}")
+    _, kept = slices.cut(old, unchanged)
     record = state.edit(inode.inode)
     state.subject = inode.inode
-    content.exchange(state, record, request.chunk, old, slices.joined([*kept, *new]))
+    content.exchange(state, record, request.chunk, old, slices.joined([*kept, *swapped]))
     return ReplaceSlicesReply(replaced=True)
 
 
 def _piece(piece: Slice, base: int) -> Piece:
     return piece.position - base, piece.length, piece.block, piece.block_offset, piece.block_length
-
-
-def _covers(new: list[Piece], expected: set[Piece]) -> bool:
-    """Return whether the new pieces are disjoint and cover every byte of the expected ones."""
-    if _overlaps_itself(new):
-        return False
-    left = sorted(expected)
-    for piece in new:
-        left = slices.without(left, piece[0], piece[0] + piece[1])
-    return not left
-
-
-def _overlaps_itself(pieces: list[Piece]) -> bool:
-    ordered = sorted(pieces)
-    return any(one[0] + one[1] > other[0] for one, other in itertools.pairwise(ordered))
-
-
-def _overlaps(new: list[Piece], kept: list[Piece]) -> bool:
-    return any(slices.within(kept, piece[0], piece[0] + piece[1]) for piece in new)

@@ -8,7 +8,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from blockyard.metaserver.namespace import slices
-from blockyard.metaserver.namespace.slices import CHUNK_BYTES, PIECE_BYTES, PIECES_PER_CHUNK, Piece
+from blockyard.metaserver.namespace.slices import (
+    CHUNK_BYTES,
+    CROWDED_PIECES,
+    HIDDEN_SLACK_BYTES,
+    PIECE_BYTES,
+    PIECES_PER_CHUNK,
+    Piece,
+)
 from blockyard.metaserver.state import keys
 from blockyard.metaserver.state.transaction import Table, Transaction
 from blockyard.proto.errors import FileTooBig, Overloaded
@@ -21,6 +28,7 @@ FILE_BYTES_MAX: Final = CHUNK_BYTES << 32
 """Largest file: as many chunks as a chunk index can name, 256 PiB."""
 
 PIECES_DRAINED_PER_ENTRY: Final = 2_048
+CROWDED_BYTES: Final = CROWDED_PIECES * PIECE_BYTES
 
 
 class Doomed(Table[int, int]):
@@ -74,6 +82,8 @@ def _write_piece(state: "State", record: Attributes, index: int, piece: Piece) -
         tx.put(key, slices.pack_piece(*piece))
         state.references.add(piece)
         record.allocated += piece[1]
+        if piece[4] > 2 * piece[1] + HIDDEN_SLACK_BYTES:
+            state.crowded.mark(number, index, state.now)
         return
     before = slices.last(row)
     if before[0] + before[1] <= piece[0]:  # an append: the commonest change of a chunk that has pieces
@@ -84,22 +94,34 @@ def _write_piece(state: "State", record: Attributes, index: int, piece: Piece) -
             _check_room(number, index, len(row) // PIECE_BYTES + 1)
             tx.put(key, row + slices.pack_piece(*piece))
             state.references.add(piece)
+            if len(row) >= CROWDED_BYTES or piece[4] > 2 * piece[1] + HIDDEN_SLACK_BYTES:
+                state.crowded.mark(number, index, state.now)
         record.allocated += piece[1]
         return
-    old = slices.parse(row)
-    exchange(state, record, index, old, slices.with_piece(old, piece))
+    row, gone, came = slices.overlaid(row, piece)
+    _check_room(number, index, len(row) // PIECE_BYTES)
+    _store(state, record, index, row, gone, came)
 
 
 def exchange(state: "State", record: Attributes, index: int, old: list[Piece], new: list[Piece]) -> None:
     """Let a chunk consist of `new` instead of `old`."""
-    key = keys.chunk(record.inode, index)
     _check_room(record.inode, index, len(new))
-    if new:
-        state.tx.put(key, slices.encode(new))
-    elif old:
-        state.tx.delete(key)
-    state.references.exchange(old, new)
-    record.allocated += slices.bytes_of(new) - slices.bytes_of(old)
+    _store(state, record, index, slices.encode(new), old, new)
+
+
+def _store(state: "State", record: Attributes, index: int, row: bytes, gone: list[Piece], came: list[Piece]) -> None:
+    """Let a chunk have another row, in which some pieces took the place of others."""
+    number = record.inode
+    if row:
+        state.tx.put(keys.chunk(number, index), row)
+    else:
+        state.tx.delete(keys.chunk(number, index))
+    if slices.crowded(row):
+        state.crowded.mark(number, index, state.now)
+    else:
+        state.crowded.unmark(number, index)
+    state.references.exchange(gone, came)
+    record.allocated += slices.bytes_of(came) - slices.bytes_of(gone)
 
 
 def _check_room(number: int, index: int, pieces: int) -> None:
@@ -161,6 +183,7 @@ def remove_all(state: "State", record: Attributes) -> None:
     if row is not None:
         state.references.exchange(slices.parse(row), ())
         state.tx.delete(key)
+        state.crowded.unmark(record.inode, 0)
 
 
 def drain(state: "State") -> None:
@@ -173,6 +196,7 @@ def drain(state: "State") -> None:
             gone = slices.parse(row)
             state.references.exchange(gone, ())
             state.tx.delete(key)
+            state.crowded.unmark(number, keys.parse_chunk(key)[1])
             budget -= len(gone)
         else:
             state.doomed.delete(number)

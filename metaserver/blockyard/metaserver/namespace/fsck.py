@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from blockyard.metaserver.namespace import blocks, locks, slices
 from blockyard.metaserver.namespace.dentries import first_cookie
-from blockyard.metaserver.namespace.slices import CHUNK_BYTES
+from blockyard.metaserver.namespace.slices import CHUNK_BYTES, CROWDED_PIECES
 from blockyard.metaserver.namespace.state import INODES, NEXT_INODE, ROOT, State
 from blockyard.metaserver.namespace.xattrs import summary_of
 from blockyard.metaserver.state import keys
@@ -74,6 +74,7 @@ def check(state: State, progress: Progress | None = None, block_passes: int = 1)
     seen = _Seen(bytearray(bound))
     yield from _check_dentries(state, seen, progress)
     yield from _check_inodes(state, seen, progress)
+    yield from _check_marks(state)
     yield from _check_tree(seen)
     yield from _check_xattrs(state)
     for part in range(block_passes):
@@ -187,10 +188,12 @@ class _Chunks:
         allocated = 0
         while self.row is not None and keys.parse_chunk(self.row[0])[0] == inode.inode:
             index = keys.parse_chunk(self.row[0])[1]
-            end = 0
-            for piece in slices.parse(self.row[1]):
+            end = touching = 0
+            stored = slices.parse(self.row[1])
+            for piece in stored:
                 self.progress.slices += 1
                 start, length, _, offset, whole = piece
+                touching += start == end
                 if start < end or length == 0:
                     yield Finding("slice", inode.inode, f"piece {piece} of chunk {index} overlaps the one before")
                 end = start + length
@@ -201,9 +204,22 @@ class _Chunks:
                     yield Finding("slice", inode.inode, f"piece {piece} of chunk {index} lies beyond its block")
             if end == 0:
                 yield Finding("slice", inode.inode, f"chunk {index} has a row without pieces")
+            if len(stored) > CROWDED_PIECES and touching > (stored[0][0] == 0):
+                yield from self._require_mark(inode.inode, index)
             self.row = next(self.rows, None)
         if allocated != inode.allocated:
             yield Finding("size", inode.inode, f"{allocated} bytes in slices, but {inode.allocated} allocated")
+
+    def _require_mark(self, number: int, index: int) -> Iterator[Finding]:
+        if self.state.tx.get(keys.crowded(number, index)) is None:
+            yield Finding("slice", number, f"chunk {index} is crowded but not marked for compaction")
+
+
+def _check_marks(state: State) -> Iterator[Finding]:
+    for key, _ in state.tx.scan_prefix(keys.CROWDED):
+        number, index = keys.parse_chunk(key)
+        if state.tx.get(keys.chunk(number, index)) is None:
+            yield Finding("slice", number, f"chunk {index} is marked for compaction but has no pieces")
 
 
 def _check_tree(seen: _Seen) -> Iterator[Finding]:

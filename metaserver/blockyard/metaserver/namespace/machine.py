@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from blockyard.metaserver.namespace import content, locks, oplog
 from blockyard.metaserver.namespace.blocks import BlockLeases, EveryBlock
+from blockyard.metaserver.namespace.crowded import unmark_chunk
 from blockyard.metaserver.namespace.fsck import Finding, Progress, check
 from blockyard.metaserver.namespace.locks import WAITING, WaitingType
 from blockyard.metaserver.namespace.operations import BATCHED, CHANGES, READS, Operation
@@ -91,6 +92,9 @@ class StateMachine:
             method_id(f"{INTERNAL}KeepSessions"): self.sessions.keep_alive,
             method_id(f"{INTERNAL}ExpireSessions"): self.sessions.expire,
             method_id(f"{INTERNAL}CancelLock"): lambda request: locks.cancel_lock(self.state, request),
+            method_id(f"{INTERNAL}UnmarkChunk"): lambda request: unmark_chunk(
+                self.state.tx, self.state.crowded, request
+            ),
         }
         self._replies: dict[int, type[Message]] = {number: op.reply for number, op in CHANGES.items()}
         self._replies[_BATCH] = pb.BatchReply

@@ -7,7 +7,7 @@ compactor reads is what is stored. Neighbours that continue each other in one bl
 Pure functions on lists of pieces. Positions are bytes from the start of the chunk.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from struct import Struct
 from typing import Final, TypeAlias
 
@@ -15,15 +15,21 @@ CHUNK_BYTES: Final = 64 << 20
 BLOCK_BYTES: Final = 64 << 20
 PIECES_PER_CHUNK: Final = 32_768
 CROWDED_PIECES: Final = 32
-"""A chunk of more pieces than this is worth compacting."""
+"""A chunk of more pieces than this is looked at by compaction."""
+HIDDEN_SLACK_BYTES: Final = 4_096
+"""Hidden bytes beyond the visible ones that are not worth a look: no disk gives back less than a page."""
 
 Piece: TypeAlias = tuple[int, int, int, int, int]
 """Start, length, block, offset in the block, length of the block."""
+
+Span: TypeAlias = tuple[int, int]
+"""First byte, and the byte behind the last."""
 
 _PIECE: Final = Struct("<IIQII")
 PIECE_BYTES: Final = _PIECE.size
 
 pack_piece = _PIECE.pack
+_start_and_length = Struct("<II").unpack_from
 
 
 def parse(row: bytes) -> list[Piece]:
@@ -71,6 +77,92 @@ def within(pieces: Iterable[Piece], start: int, end: int) -> list[Piece]:
 def with_piece(pieces: Iterable[Piece], piece: Piece) -> list[Piece]:
     """Return the pieces overlaid with a new one."""
     return joined([*without(pieces, piece[0], piece[0] + piece[1]), piece])
+
+
+def overlaid(row: bytes, piece: Piece) -> tuple[bytes, list[Piece], list[Piece]]:
+    """Return a row overlaid with a new piece, and what that changed: the pieces that went and those that came.
+
+    Looks only at the neighbourhood, so the cost of a small write grows with the logarithm of the number of pieces.
+    """
+    count = len(row) // PIECE_BYTES
+    low, high = 0, count
+    while low < high:  # the first piece that ends behind the new one's start
+        middle = (low + high) // 2
+        start, length = _start_and_length(row, middle * PIECE_BYTES)
+        if start + length > piece[0]:
+            high = middle
+        else:
+            low = middle + 1
+    first, end = max(low - 1, 0), piece[0] + piece[1]  # its neighbours may continue it
+    while low < count and _start_and_length(row, low * PIECE_BYTES)[0] < end:
+        low += 1
+    stop = min(low + 1, count)
+    old = parse(row[first * PIECE_BYTES : stop * PIECE_BYTES])
+    new = with_piece(old, piece)
+    return row[: first * PIECE_BYTES] + encode(new) + row[stop * PIECE_BYTES :], old, new
+
+
+def spans(pieces: Iterable[Piece]) -> list[Span] | None:
+    """Return the ranges that rising pieces cover, those that touch as one; None when two of them overlap."""
+    found: list[Span] = []
+    for first, length, *_ in pieces:
+        if found and first < found[-1][1]:
+            return None
+        if found and first == found[-1][1]:
+            found[-1] = (found[-1][0], first + length)
+        else:
+            found.append((first, first + length))
+    return found
+
+
+def same(pieces: Sequence[Piece], others: Sequence[Piece]) -> list[Span]:
+    """Return the ranges in which two rising, disjoint lists refer to the same bytes of the same blocks."""
+    found: list[Span] = []
+    at = 0
+    for first, length, block, offset, _ in pieces:
+        end = first + length
+        while at < len(others) and others[at][0] < end:
+            start, size, other, skip, _ = others[at]
+            low, high = max(first, start), min(end, start + size)
+            if low < high and block == other and first - offset == start - skip:
+                found.append((low, high))
+            if start + size > end:
+                break
+            at += 1
+    return found
+
+
+def cut(pieces: Iterable[Piece], ranges: Sequence[Span]) -> tuple[list[Piece], list[Piece]]:
+    """Return the parts of rising, disjoint pieces inside and outside of rising, disjoint ranges."""
+    inside: list[Piece] = []
+    outside: list[Piece] = []
+    at = 0
+    for first, length, block, offset, whole in pieces:
+        end, done = first + length, first
+        while at < len(ranges) and ranges[at][0] < end:
+            low, high = max(ranges[at][0], first), min(ranges[at][1], end)
+            if low < high:
+                if done < low:
+                    outside.append((done, low - done, block, offset + done - first, whole))
+                inside.append((low, high - low, block, offset + low - first, whole))
+                done = high
+            if ranges[at][1] > end:
+                break
+            at += 1
+        if done < end:
+            outside.append((done, end - done, block, offset + done - first, whole))
+    return inside, outside
+
+
+def crowded(row: bytes) -> bool:
+    """Return whether compaction should look at a chunk: many pieces, or blocks of which less than half is visible."""
+    if len(row) > CROWDED_PIECES * PIECE_BYTES:
+        return True
+    visible, blocks = 0, dict[int, int]()
+    for _, length, block, _, whole in _PIECE.iter_unpack(row):
+        visible += length
+        blocks[block] = whole
+    return bool(sum(blocks.values()) > 2 * visible + HIDDEN_SLACK_BYTES)
 
 
 def joined(pieces: Iterable[Piece]) -> list[Piece]:

@@ -11,6 +11,7 @@ from typing import Final
 
 from blockyard.metaserver.namespace.blocks import BlockLeases, References
 from blockyard.metaserver.namespace.content import Doomed
+from blockyard.metaserver.namespace.crowded import Crowded
 from blockyard.metaserver.namespace.dentries import Dentries
 from blockyard.metaserver.namespace.locks import LockTable
 from blockyard.metaserver.namespace.open_files import UNBOUNDED, OpenFiles
@@ -69,6 +70,7 @@ class State:
     __slots__ = (
         "clock_ms",
         "counters",
+        "crowded",
         "dentries",
         "doomed",
         "inodes",
@@ -94,6 +96,7 @@ class State:
         self.open_files = OpenFiles(tx)
         self.locks = LockTable(tx)
         self.doomed = Doomed(tx)
+        self.crowded = Crowded(tx)
         self.references = References(tx, leases)
         self.leases = leases
         self.now = 0  # time of the entry under way, ns

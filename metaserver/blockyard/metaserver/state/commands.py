@@ -98,5 +98,6 @@ def catalogue() -> Catalogue:
         CommandKind(f"{INTERNAL}KeepSessions", internal_pb2.KeepSessionsRequest, Empty),
         CommandKind(f"{INTERNAL}ExpireSessions", internal_pb2.ExpireSessionsRequest, internal_pb2.ExpireSessionsReply),
         CommandKind(f"{INTERNAL}CancelLock", internal_pb2.CancelLockRequest, internal_pb2.CancelLockReply),
+        CommandKind(f"{INTERNAL}UnmarkChunk", internal_pb2.UnmarkChunkRequest, Empty),
     ]
     return Catalogue(kinds)

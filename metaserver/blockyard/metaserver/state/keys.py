@@ -18,6 +18,7 @@ one range of keys is one directory, one file or one session. Nothing else in the
 | `B` block                  | how many slices refer to the block, and its length                                 |
 | `G` block                  | block to reclaim, until every holder has confirmed (the id starts with its group)  |
 | `Z` inode                  | unlinked and closed file whose slices are still being given back                   |
+| `U` inode, chunk           | chunk that compaction should look at: when it was marked, ns                       |
 | `M` name                   | cluster map, nodes, counters, id leases                                            |
 | `O` log index, position    | operation log: one row per entry of Raft's log                                     |
 | `L` name                   | this member's own: applied index. Never hashed, never part of the agreed state     |
@@ -38,6 +39,7 @@ LOCKS: Final = b"K"
 BLOCK: Final = b"B"
 RECLAIM: Final = b"G"
 DOOMED: Final = b"Z"
+CROWDED: Final = b"U"
 META: Final = b"M"
 OPLOG: Final = b"O"
 LOCAL: Final = b"L"
@@ -55,6 +57,7 @@ AGREED: Final = (
     BLOCK,
     RECLAIM,
     DOOMED,
+    CROWDED,
     META,
     OPLOG,
 )
@@ -151,6 +154,11 @@ def reclaim(number: int) -> bytes:
 def doomed(number: int) -> bytes:
     """Key of a file whose slices are being given back."""
     return _pack_one(DOOMED, number)
+
+
+def crowded(number: int, index: int) -> bytes:
+    """Key of a chunk that compaction should look at."""
+    return _pack_chunk(CROWDED, number, index)
 
 
 def oplog(index: int, position: int) -> bytes:
