@@ -279,7 +279,7 @@ class NodeInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class NodeInfoReply(_message.Message):
-    __slots__ = ("node", "incarnation", "map_epoch", "blocks", "live_bytes", "used_bytes", "free_bytes", "scrub_progress", "scrubbed_ns", "version")
+    __slots__ = ("node", "incarnation", "map_epoch", "blocks", "live_bytes", "used_bytes", "free_bytes", "scrub_progress", "scrubbed_ns", "version", "scrubbing", "quarantined_blocks")
     NODE_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     MAP_EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -290,6 +290,8 @@ class NodeInfoReply(_message.Message):
     SCRUB_PROGRESS_FIELD_NUMBER: _ClassVar[int]
     SCRUBBED_NS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    SCRUBBING_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     node: int
     incarnation: int
     map_epoch: int
@@ -300,4 +302,54 @@ class NodeInfoReply(_message.Message):
     scrub_progress: float
     scrubbed_ns: int
     version: str
-    def __init__(self, node: _Optional[int] = ..., incarnation: _Optional[int] = ..., map_epoch: _Optional[int] = ..., blocks: _Optional[int] = ..., live_bytes: _Optional[int] = ..., used_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., scrub_progress: _Optional[float] = ..., scrubbed_ns: _Optional[int] = ..., version: _Optional[str] = ...) -> None: ...
+    scrubbing: bool
+    quarantined_blocks: int
+    def __init__(self, node: _Optional[int] = ..., incarnation: _Optional[int] = ..., map_epoch: _Optional[int] = ..., blocks: _Optional[int] = ..., live_bytes: _Optional[int] = ..., used_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., scrub_progress: _Optional[float] = ..., scrubbed_ns: _Optional[int] = ..., version: _Optional[str] = ..., scrubbing: _Optional[bool] = ..., quarantined_blocks: _Optional[int] = ...) -> None: ...
+
+class StartScrubRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StartScrubReply(_message.Message):
+    __slots__ = ("blocks",)
+    BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    blocks: int
+    def __init__(self, blocks: _Optional[int] = ...) -> None: ...
+
+class CollectGarbageRequest(_message.Message):
+    __slots__ = ("dry_run", "older_than_s")
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    OLDER_THAN_S_FIELD_NUMBER: _ClassVar[int]
+    dry_run: bool
+    older_than_s: int
+    def __init__(self, dry_run: _Optional[bool] = ..., older_than_s: _Optional[int] = ...) -> None: ...
+
+class CollectGarbageReply(_message.Message):
+    __slots__ = ("progress", "blocks", "orphans", "orphan_bytes", "dropped", "done")
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    ORPHANS_FIELD_NUMBER: _ClassVar[int]
+    ORPHAN_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    progress: float
+    blocks: int
+    orphans: int
+    orphan_bytes: int
+    dropped: int
+    done: bool
+    def __init__(self, progress: _Optional[float] = ..., blocks: _Optional[int] = ..., orphans: _Optional[int] = ..., orphan_bytes: _Optional[int] = ..., dropped: _Optional[int] = ..., done: _Optional[bool] = ...) -> None: ...
+
+class NodeIdentity(_message.Message):
+    __slots__ = ("cluster", "node", "incarnation", "starts", "format")
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    STARTS_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    cluster: str
+    node: int
+    incarnation: int
+    starts: int
+    format: int
+    def __init__(self, cluster: _Optional[str] = ..., node: _Optional[int] = ..., incarnation: _Optional[int] = ..., starts: _Optional[int] = ..., format: _Optional[int] = ...) -> None: ...

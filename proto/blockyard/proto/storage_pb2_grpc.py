@@ -70,6 +70,16 @@ class StorageStub:
                 request_serializer=blockyard_dot_proto_dot_storage__pb2.CompactChunkRequest.SerializeToString,
                 response_deserializer=blockyard_dot_proto_dot_storage__pb2.CompactChunkReply.FromString,
                 _registered_method=True)
+        self.StartScrub = channel.unary_unary(
+                '/blockyard.v1.Storage/StartScrub',
+                request_serializer=blockyard_dot_proto_dot_storage__pb2.StartScrubRequest.SerializeToString,
+                response_deserializer=blockyard_dot_proto_dot_storage__pb2.StartScrubReply.FromString,
+                _registered_method=True)
+        self.CollectGarbage = channel.unary_stream(
+                '/blockyard.v1.Storage/CollectGarbage',
+                request_serializer=blockyard_dot_proto_dot_storage__pb2.CollectGarbageRequest.SerializeToString,
+                response_deserializer=blockyard_dot_proto_dot_storage__pb2.CollectGarbageReply.FromString,
+                _registered_method=True)
         self.NodeInfo = channel.unary_unary(
                 '/blockyard.v1.Storage/NodeInfo',
                 request_serializer=blockyard_dot_proto_dot_storage__pb2.NodeInfoRequest.SerializeToString,
@@ -130,6 +140,20 @@ class StorageServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartScrub(self, request, context):
+        """Read everything now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CollectGarbage(self, request, context):
+        """Look for orphans now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def NodeInfo(self, request, context):
         """For people and monitors.
         """
@@ -174,6 +198,16 @@ def add_StorageServicer_to_server(servicer, server):
                     servicer.CompactChunk,
                     request_deserializer=blockyard_dot_proto_dot_storage__pb2.CompactChunkRequest.FromString,
                     response_serializer=blockyard_dot_proto_dot_storage__pb2.CompactChunkReply.SerializeToString,
+            ),
+            'StartScrub': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartScrub,
+                    request_deserializer=blockyard_dot_proto_dot_storage__pb2.StartScrubRequest.FromString,
+                    response_serializer=blockyard_dot_proto_dot_storage__pb2.StartScrubReply.SerializeToString,
+            ),
+            'CollectGarbage': grpc.unary_stream_rpc_method_handler(
+                    servicer.CollectGarbage,
+                    request_deserializer=blockyard_dot_proto_dot_storage__pb2.CollectGarbageRequest.FromString,
+                    response_serializer=blockyard_dot_proto_dot_storage__pb2.CollectGarbageReply.SerializeToString,
             ),
             'NodeInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.NodeInfo,
@@ -371,6 +405,60 @@ class Storage:
             '/blockyard.v1.Storage/CompactChunk',
             blockyard_dot_proto_dot_storage__pb2.CompactChunkRequest.SerializeToString,
             blockyard_dot_proto_dot_storage__pb2.CompactChunkReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartScrub(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blockyard.v1.Storage/StartScrub',
+            blockyard_dot_proto_dot_storage__pb2.StartScrubRequest.SerializeToString,
+            blockyard_dot_proto_dot_storage__pb2.StartScrubReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CollectGarbage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/blockyard.v1.Storage/CollectGarbage',
+            blockyard_dot_proto_dot_storage__pb2.CollectGarbageRequest.SerializeToString,
+            blockyard_dot_proto_dot_storage__pb2.CollectGarbageReply.FromString,
             options,
             channel_credentials,
             insecure,

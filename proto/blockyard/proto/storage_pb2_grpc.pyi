@@ -51,6 +51,10 @@ class StorageStub:
     """On suspicion."""
     CompactChunk: _grpc.UnaryUnaryMultiCallable[_storage_pb2.CompactChunkRequest, _storage_pb2.CompactChunkReply]
     """Rewrite a crowded chunk."""
+    StartScrub: _grpc.UnaryUnaryMultiCallable[_storage_pb2.StartScrubRequest, _storage_pb2.StartScrubReply]
+    """Read everything now."""
+    CollectGarbage: _grpc.UnaryStreamMultiCallable[_storage_pb2.CollectGarbageRequest, _storage_pb2.CollectGarbageReply]
+    """Look for orphans now."""
     NodeInfo: _grpc.UnaryUnaryMultiCallable[_storage_pb2.NodeInfoRequest, _storage_pb2.NodeInfoReply]
     """For people and monitors."""
 
@@ -73,6 +77,10 @@ class StorageAsyncStub(StorageStub):
     """On suspicion."""
     CompactChunk: _aio.UnaryUnaryMultiCallable[_storage_pb2.CompactChunkRequest, _storage_pb2.CompactChunkReply]  # type: ignore[assignment]
     """Rewrite a crowded chunk."""
+    StartScrub: _aio.UnaryUnaryMultiCallable[_storage_pb2.StartScrubRequest, _storage_pb2.StartScrubReply]  # type: ignore[assignment]
+    """Read everything now."""
+    CollectGarbage: _aio.UnaryStreamMultiCallable[_storage_pb2.CollectGarbageRequest, _storage_pb2.CollectGarbageReply]  # type: ignore[assignment]
+    """Look for orphans now."""
     NodeInfo: _aio.UnaryUnaryMultiCallable[_storage_pb2.NodeInfoRequest, _storage_pb2.NodeInfoReply]  # type: ignore[assignment]
     """For people and monitors."""
 
@@ -134,6 +142,22 @@ class StorageServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_storage_pb2.CompactChunkReply, _abc.Awaitable[_storage_pb2.CompactChunkReply]]:
         """Rewrite a crowded chunk."""
+
+    @_abc_1.abstractmethod
+    def StartScrub(
+        self,
+        request: _storage_pb2.StartScrubRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_storage_pb2.StartScrubReply, _abc.Awaitable[_storage_pb2.StartScrubReply]]:
+        """Read everything now."""
+
+    @_abc_1.abstractmethod
+    def CollectGarbage(
+        self,
+        request: _storage_pb2.CollectGarbageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_storage_pb2.CollectGarbageReply], _abc.AsyncIterator[_storage_pb2.CollectGarbageReply]]:
+        """Look for orphans now."""
 
     @_abc_1.abstractmethod
     def NodeInfo(
