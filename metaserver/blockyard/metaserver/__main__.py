@@ -22,10 +22,10 @@ from blockyard.metaserver.raft import DurableState, InvalidMembership
 from blockyard.metaserver.storage import backup
 from blockyard.metaserver.storage.checkpoint import Checkpoint
 from blockyard.metaserver.storage.directory import DataDirectory
-from blockyard.metaserver.storage.failures import CorruptStorage, DirectoryRefused, StorageFailed
 from blockyard.metaserver.storage.identity import Identity
 from blockyard.metaserver.storage.state_store import StateStore
 from blockyard.proto import logs
+from blockyard.proto.disk.failures import CorruptStorage, DirectoryRefused, StorageFailed
 from blockyard.proto.ids import INCARNATION, MEMBER, ClusterId
 from blockyard.proto.settings import MetaserverSettings, SettingsError, load
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from blockyard.metaserver.storage import backup
 from blockyard.metaserver.storage.checkpoint import Checkpoint
-from blockyard.metaserver.storage.failures import CorruptLog, CorruptSnapshot, CorruptStorage
+from blockyard.metaserver.storage.failures import CorruptLog, CorruptSnapshot
 from blockyard.metaserver.storage.log_store import LogStore
 from blockyard.metaserver.storage.segment import WATERMARK
 from blockyard.metaserver.storage.snapshot_stream import SnapshotReceiver, join, send
 from blockyard.metaserver.storage.state_store import StateStore
 from blockyard.proto import raft_pb2 as pb
+from blockyard.proto.disk.failures import CorruptStorage
 
 from tests.metaserver.storage.harness import (
     CLUSTER,

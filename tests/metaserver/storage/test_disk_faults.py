@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from blockyard.metaserver.storage.failures import StorageFailed
+from blockyard.proto.disk.failures import StorageFailed
 
 from tests.metaserver.storage.disks import demand_root_and, loop_disk, small_memory_disk
 from tests.metaserver.storage.harness import entries, new_log, new_state, open_log
@@ -52,7 +52,7 @@ def test_what_was_acknowledged_survives_power_cuts(tmp_path: Path, kind: str) ->
 
 UNFLUSHED = """
 import sys
-from blockyard.metaserver.storage.failures import StorageFailed
+from blockyard.proto.disk.failures import StorageFailed
 from tests.metaserver.storage.disks import Disk
 from tests.metaserver.storage.harness import *
 disk = Path(sys.argv[1])
@@ -82,7 +82,7 @@ def test_a_power_cut_takes_unflushed_state_and_leaves_an_older_whole_one(tmp_pat
 
 FILL = """
 import os, sys
-from blockyard.metaserver.storage.failures import StorageFailed
+from blockyard.proto.disk.failures import StorageFailed
 from tests.metaserver.storage.harness import *
 store, durable = new_state(Path(sys.argv[1]) / "state"), 0
 try:

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 from blockyard.metaserver.storage.directory import DataDirectory
-from blockyard.metaserver.storage.failures import CorruptLog, DirectoryRefused
-from blockyard.metaserver.storage.identity import FORMAT, DirectoryLock, Identity
+from blockyard.metaserver.storage.failures import CorruptLog
+from blockyard.metaserver.storage.identity import FORMAT, HOW_TO_MAKE_ONE, Identity
 from blockyard.proto import ids
+from blockyard.proto.disk.directory_lock import DirectoryLock
+from blockyard.proto.disk.failures import DirectoryRefused
 
 from tests.metaserver.storage.harness import CLUSTER, IDENTITY, START, copy, flip
+
+IMPORTS = "from pathlib import Path; from blockyard.proto.disk.directory_lock import DirectoryLock"
 
 
 def make(path: Path, with_state: bool = True) -> Path:
@@ -42,7 +46,7 @@ def test_a_witness_has_a_log_and_no_state(tmp_path: Path) -> None:
 
 def test_a_second_process_is_refused_and_told_which_one_is_first(tmp_path: Path) -> None:
     directory = start(make(tmp_path / "data"))
-    code = f"from blockyard.metaserver.storage.identity import *; DirectoryLock(Path({str(tmp_path / 'data')!r}))"
+    code = f"{IMPORTS}; DirectoryLock(Path({str(tmp_path / 'data')!r}), '')"
     second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert second.returncode != 0
     assert "is in use by process" in second.stderr
@@ -55,11 +59,11 @@ def test_a_second_process_is_refused_and_told_which_one_is_first(tmp_path: Path)
 def test_the_lock_ends_with_the_process_that_held_it(tmp_path: Path) -> None:
     make(tmp_path / "data")
     code = (
-        "import os, signal; from blockyard.metaserver.storage.identity import *; "
-        f"lock = DirectoryLock(Path({str(tmp_path / 'data')!r})); os.kill(os.getpid(), signal.SIGKILL)"
+        f"import os, signal; {IMPORTS}; "
+        f"lock = DirectoryLock(Path({str(tmp_path / 'data')!r}), ''); os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
-    DirectoryLock(tmp_path / "data").release()
+    DirectoryLock(tmp_path / "data", HOW_TO_MAKE_ONE).release()
 
 
 def test_a_copied_directory_shows_the_same_incarnation_and_a_count_that_the_other_passes(tmp_path: Path) -> None:

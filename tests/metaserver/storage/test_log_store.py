@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from blockyard.metaserver.raft.types import BaseRecord, Entry, EntryKind, HardState, LogIndex, Membership, Term
-from blockyard.metaserver.storage.failures import CorruptLog, StorageFailed
+from blockyard.metaserver.storage.failures import CorruptLog
 from blockyard.metaserver.storage.log_store import LogStore
 from blockyard.metaserver.storage.segment import WATERMARK, Segment
+from blockyard.proto.disk.failures import StorageFailed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -7,9 +7,10 @@ import pytest
 from blockyard.metaserver.raft.types import LogIndex
 from blockyard.metaserver.state.transaction import KeyValueStore, WriteBatch
 from blockyard.metaserver.storage.directory import DataDirectory
-from blockyard.metaserver.storage.failures import CorruptState, StorageFailed
+from blockyard.metaserver.storage.failures import CorruptState
 from blockyard.metaserver.storage.state_store import StateStore
 from blockyard.proto import ids
+from blockyard.proto.disk.failures import StorageFailed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rocksdict import Options, Rdict

@@ -21,8 +21,8 @@ from blockyard.metaserver.raft.types import BaseRecord, LogIndex, Term
 from blockyard.metaserver.state.transaction import WriteBatch
 from blockyard.metaserver.storage import backup
 from blockyard.metaserver.storage.directory import DataDirectory
-from blockyard.metaserver.storage.failures import StorageFailed
 from blockyard.proto import ids
+from blockyard.proto.disk.failures import StorageFailed
 
 from tests.metaserver.storage.harness import CLUSTER, MEMBERSHIP, entries, hard
 

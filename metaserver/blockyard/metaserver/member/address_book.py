@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from blockyard.metaserver.storage import sealed_file
 from blockyard.proto.common_pb2 import Address
+from blockyard.proto.disk import sealed_file
 from blockyard.proto.raft_pb2 import MEMBER_DATA, MEMBER_WITNESS, GroupMember, Membership
 
 _FILE = "addresses"

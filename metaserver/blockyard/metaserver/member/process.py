@@ -29,12 +29,12 @@ from blockyard.metaserver.member.snapshots import Snapshots
 from blockyard.metaserver.member.watchers import OperationTail, Watchers
 from blockyard.metaserver.raft import MemberId, RaftCore
 from blockyard.metaserver.storage.directory import DataDirectory
-from blockyard.metaserver.storage.failures import DirectoryRefused
 from blockyard.metaserver.storage.space import SpaceLimits, SpaceWatch, free_bytes
 from blockyard.proto import errors, logs
 from blockyard.proto.call import register
 from blockyard.proto.cluster_pb2_grpc import add_ClusterServicer_to_server
 from blockyard.proto.common_pb2 import Address
+from blockyard.proto.disk.failures import DirectoryRefused
 from blockyard.proto.door.server import DoorServer
 from blockyard.proto.ids import MEMBER, ClusterId
 from blockyard.proto.lane import AioChannel, AioServer, Limits

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 from blockyard.metaserver import raft
 from blockyard.metaserver.raft import LogIndex, RaftCore, ReadConfirmed
-from blockyard.metaserver.storage.failures import CorruptStorage, StorageFailed
 from blockyard.proto import errors
 from blockyard.proto.call import Deferred
+from blockyard.proto.disk.failures import CorruptStorage, StorageFailed
 
 MAX_WAITING = 65_536
 """Reads that may wait; more are refused with Overloaded, which is backpressure."""

@@ -14,9 +14,9 @@ from typing import BinaryIO, Final
 from blockyard.metaserver.raft.types import NOBODY, BaseRecord, DurableState, HardState, Membership
 from blockyard.metaserver.storage.checkpoint import Checkpoint
 from blockyard.metaserver.storage.failures import CorruptSnapshot
-from blockyard.metaserver.storage.segment import sync_directory
 from blockyard.metaserver.storage.snapshot_stream import PART_BYTES, SnapshotReceiver
 from blockyard.proto import raft_pb2 as pb
+from blockyard.proto.disk.sync import sync_directory
 from google.protobuf.message import DecodeError
 
 UNFINISHED: Final = ".unfinished"

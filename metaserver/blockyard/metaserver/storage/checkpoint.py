@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Final
 
 from blockyard.metaserver.raft.types import BaseRecord, LogIndex
-from blockyard.metaserver.storage import sealed_file
 from blockyard.metaserver.storage.failures import CorruptSnapshot
 from blockyard.metaserver.storage.record import decode_base, encode_base
-from blockyard.metaserver.storage.segment import files_below, sync_directory
+from blockyard.metaserver.storage.segment import files_below
 from blockyard.metaserver.storage.state_store import StateStore
 from blockyard.proto import failpoints
 from blockyard.proto import raft_pb2 as pb
+from blockyard.proto.disk import sealed_file
+from blockyard.proto.disk.sync import sync_directory
 from google.protobuf.message import DecodeError
 
 BASE: Final = "BASE"

@@ -16,12 +16,14 @@ from typing import Final
 from blockyard.metaserver.raft.types import BaseRecord, DurableState, Entry, HardState, LogIndex, Membership
 from blockyard.metaserver.storage import backup, log_store, rocks
 from blockyard.metaserver.storage.checkpoint import Checkpoint, Checkpoints
-from blockyard.metaserver.storage.failures import FETCH_FROM_PEER, DirectoryRefused
-from blockyard.metaserver.storage.identity import LOCK, DirectoryLock, Identity
+from blockyard.metaserver.storage.failures import FETCH_FROM_PEER
+from blockyard.metaserver.storage.identity import HOW_TO_MAKE_ONE, Identity
 from blockyard.metaserver.storage.log_store import LogStore
 from blockyard.metaserver.storage.state_directory import StateDirectory
 from blockyard.metaserver.storage.state_store import StateStore
 from blockyard.proto import failpoints
+from blockyard.proto.disk.directory_lock import LOCK, DirectoryLock
+from blockyard.proto.disk.failures import DirectoryRefused
 from blockyard.proto.ids import ClusterId, MemberId
 
 LOG: Final = "log"
@@ -48,7 +50,7 @@ class DataDirectory:
         Raises DirectoryRefused, CorruptLog, CorruptState, StorageFailed and OSError: after any of them, do not serve.
         """
         self.path = path
-        self._lock = DirectoryLock(path)
+        self._lock = DirectoryLock(path, HOW_TO_MAKE_ONE)
         try:
             found = Identity.read(path)
             found.check(path, cluster, member)
@@ -77,7 +79,7 @@ class DataDirectory:
         Raises DirectoryRefused and OSError.
         """
         path.mkdir(parents=True, exist_ok=True)
-        lock = DirectoryLock(path)
+        lock = DirectoryLock(path, HOW_TO_MAKE_ONE)
         try:
             content = sorted(set(os.listdir(path)) - {LOCK})
             if content:

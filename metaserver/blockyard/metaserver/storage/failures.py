@@ -1,20 +1,6 @@
-"""What can be wrong with a data directory. All of these end the process, or keep it from starting.
+"""What can be wrong with a metadata server's data directory, beside what `proto.disk.failures` names for all."""
 
-None of them is an answer to a client, and so none is in the table of errors: after one of them this process answers
-nobody. Every message names the thing, says what was found, and what a person is to do.
-"""
-
-
-class StorageFailed(Exception):
-    """A write or sync of this member's disk failed. The process must end: what a later sync says is not to be believed.
-
-    (A failed fsync marks the pages clean, and the next one succeeds without them: Rebello et al., "Can Applications
-    Recover from fsync Failures?", USENIX ATC 2020.)
-    """
-
-
-class CorruptStorage(Exception):
-    """Something that was once synced does not read as it was written."""
+from blockyard.proto.disk.failures import CorruptStorage
 
 
 class CorruptLog(CorruptStorage):
@@ -27,10 +13,6 @@ class CorruptState(CorruptStorage):
 
 class CorruptSnapshot(CorruptStorage):
     """A checkpoint, a received snapshot or a backup is incomplete or fails its checksums."""
-
-
-class DirectoryRefused(Exception):
-    """This data directory must not be used by this process."""
 
 
 FETCH_FROM_PEER = (

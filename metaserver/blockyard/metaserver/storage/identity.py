@@ -5,16 +5,17 @@ brought back from an old copy breaks promises the member does not know it gave. 
 peers do: `starts` counts up at every start, and they refuse a member whose count goes back.
 """
 
-import fcntl
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from blockyard.metaserver.storage import sealed_file
-from blockyard.metaserver.storage.failures import FETCH_FROM_PEER, DirectoryRefused
+from blockyard.metaserver.storage.failures import FETCH_FROM_PEER
 from blockyard.proto import failpoints
 from blockyard.proto import raft_pb2 as pb
+from blockyard.proto.disk import sealed_file
+from blockyard.proto.disk.directory_lock import LOCK
+from blockyard.proto.disk.failures import DirectoryRefused
 from blockyard.proto.ids import INCARNATION, MEMBER, ClusterId, Incarnation, MemberId, parse_cluster_id
 from google.protobuf.message import DecodeError
 
@@ -22,7 +23,6 @@ FORMAT: Final = 1
 """Format of data directories that this version writes, and the newest that it reads."""
 
 IDENTITY: Final = "identity"
-LOCK: Final = "lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,32 +90,7 @@ class Identity:
         return counted
 
 
-class DirectoryLock:
-    """Held while a process uses a data directory; the kernel lets go of it when the process ends, however it ends."""
-
-    def __init__(self, directory: Path) -> None:
-        """Take the lock. Raises DirectoryRefused when another process, or this one, has it."""
-        try:
-            self._fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
-            raise DirectoryRefused(f"There is no directory {directory}. {_HOW_TO_MAKE_ONE}") from None
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
-            os.close(self._fd)
-            raise DirectoryRefused(
-                f"{directory} is in use by process {holder}. Stop that one first, or correct the settings: "
-                "each metadata server has a data directory of its own."
-            ) from None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
-
-    def release(self) -> None:
-        os.close(self._fd)
-
-
-_HOW_TO_MAKE_ONE: Final = (
+HOW_TO_MAKE_ONE: Final = (
     "Make one with `blockyard meta format` (a new group) or `blockyard meta join` (an existing group)."
 )
 
@@ -123,7 +98,7 @@ _HOW_TO_MAKE_ONE: Final = (
 def _without_identity(directory: Path) -> str:
     content = sorted(set(os.listdir(directory)) - {LOCK})
     if not content:
-        return f"{directory} is empty. {_HOW_TO_MAKE_ONE}"
+        return f"{directory} is empty. {HOW_TO_MAKE_ONE}"
     return (
         f"{directory} has no file `{IDENTITY}` but holds {', '.join(content[:5])}: it is not a data directory, its "
         f"making was interrupted, or a piece of it is lost. If it never served, empty it and make it again; else: "

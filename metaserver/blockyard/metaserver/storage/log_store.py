@@ -16,9 +16,11 @@ from typing import Final
 
 from blockyard.metaserver.raft.types import BaseRecord, Entry, HardState, LogIndex, Term
 from blockyard.metaserver.storage import record, recovery
-from blockyard.metaserver.storage.failures import FETCH_FROM_PEER, CorruptLog, StorageFailed
-from blockyard.metaserver.storage.segment import Segment, SegmentDirectory, Watermark, sync_directory
+from blockyard.metaserver.storage.failures import FETCH_FROM_PEER, CorruptLog
+from blockyard.metaserver.storage.segment import Segment, SegmentDirectory, Watermark
 from blockyard.proto import failpoints
+from blockyard.proto.disk.failures import StorageFailed
+from blockyard.proto.disk.sync import sync_directory
 
 SEGMENT_SIZE_BYTES: Final = 32 << 20
 CACHE_BYTES: Final = 16 << 20

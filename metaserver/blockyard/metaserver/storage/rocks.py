@@ -11,7 +11,8 @@ code around it, each pinned by a test:
 
 from typing import Final
 
-from blockyard.metaserver.storage.failures import FETCH_FROM_PEER, CorruptState, StorageFailed
+from blockyard.metaserver.storage.failures import FETCH_FROM_PEER, CorruptState
+from blockyard.proto.disk.failures import StorageFailed
 from rocksdict import (
     BlockBasedIndexType,
     BlockBasedOptions,

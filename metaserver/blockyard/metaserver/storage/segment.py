@@ -20,6 +20,7 @@ from typing import Final
 
 import crc32c
 from blockyard.proto import failpoints
+from blockyard.proto.disk.sync import sync_directory
 
 SPARE: Final = "spare"
 WATERMARK: Final = "synced"
@@ -160,15 +161,6 @@ def allocate(path: Path, size_bytes: int, *, write: bool) -> None:
         os.posix_fallocate(fd, 0, size_bytes)
         for offset in range(0, size_bytes if write else 0, _FILL_BYTES):
             os.pwrite(fd, bytes(min(_FILL_BYTES, size_bytes - offset)), offset)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
         os.fsync(fd)
     finally:
         os.close(fd)

@@ -20,11 +20,12 @@ from blockyard.metaserver.raft.types import BaseRecord, LogIndex
 from blockyard.metaserver.state.transaction import WriteBatch
 from blockyard.metaserver.storage import rocks
 from blockyard.metaserver.storage.checkpoint import BASE, UNFINISHED, Checkpoint
-from blockyard.metaserver.storage.failures import FETCH_FROM_PEER, CorruptSnapshot, CorruptState, DirectoryRefused
-from blockyard.metaserver.storage.segment import sync_directory
+from blockyard.metaserver.storage.failures import FETCH_FROM_PEER, CorruptSnapshot, CorruptState
 from blockyard.metaserver.storage.snapshot_stream import SnapshotReceiver
 from blockyard.metaserver.storage.state_store import StateStore
 from blockyard.proto import failpoints
+from blockyard.proto.disk.failures import DirectoryRefused
+from blockyard.proto.disk.sync import sync_directory
 from blockyard.proto.ids import ClusterId
 
 CURRENT: Final = "current"

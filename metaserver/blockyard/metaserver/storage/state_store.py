@@ -23,8 +23,9 @@ from blockyard.metaserver.raft.types import LogIndex
 from blockyard.metaserver.state.keys import APPLIED_INDEX
 from blockyard.metaserver.state.transaction import WriteBatch
 from blockyard.metaserver.storage import rocks
-from blockyard.metaserver.storage.failures import CorruptState, CorruptStorage, StorageFailed
+from blockyard.metaserver.storage.failures import CorruptState
 from blockyard.proto import failpoints
+from blockyard.proto.disk.failures import CorruptStorage, StorageFailed
 from rocksdict import AccessType, Checkpoint, DbClosedError, Rdict, RdictIter, ReadOptions
 from rocksdict import WriteBatch as RocksBatch
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import crc32c
-from blockyard.metaserver.storage.segment import sync_directory
+from blockyard.proto.disk.sync import sync_directory
 
 MAGIC: Final = b"BYSF"
 TEMPORARY: Final = ".new"
