@@ -26,7 +26,7 @@ from blockyard.proto import common_pb2 as blockyard_dot_proto_dot_common__pb2
 from blockyard.proto import options_pb2 as blockyard_dot_proto_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x62lockyard/proto/cluster.proto\x12\x0c\x62lockyard.v1\x1a\x1c\x62lockyard/proto/common.proto\x1a\x1d\x62lockyard/proto/options.proto\"\xc1\x01\n\nNodeRecord\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04zone\x18\x03 \x01(\t\x12&\n\x07\x61\x64\x64ress\x18\x04 \x01(\x0b\x32\x15.blockyard.v1.Address\x12\x13\n\x0bincarnation\x18\x05 \x01(\x06\x12&\n\x05state\x18\x06 \x01(\x0e\x32\x17.blockyard.v1.NodeState\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x07 \x01(\x04\x12\x0e\n\x06weight\x18\x08 \x01(\r\"C\n\x14PlacementGroupRecord\x12\x11\n\x05nodes\x18\x01 \x03(\rB\x02\x10\x01\x12\x18\n\x0c\x66ormer_nodes\x18\x02 \x03(\rB\x02\x10\x01\"\xae\x01\n\nClusterMap\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x10\n\x08replicas\x18\x03 \x01(\r\x12\x11\n\twrite_min\x18\x04 \x01(\r\x12\'\n\x05nodes\x18\x05 \x03(\x0b\x32\x18.blockyard.v1.NodeRecord\x12\x32\n\x06groups\x18\x06 \x03(\x0b\x32\".blockyard.v1.PlacementGroupRecord\"^\n\x13RegisterNodeRequest\x12&\n\x04node\x18\x01 \x01(\x0b\x32\x18.blockyard.v1.NodeRecord\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x0e\n\x06starts\x18\x03 \x01(\x04\"m\n\x11RegisterNodeReply\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12%\n\x03map\x18\x03 \x01(\x0b\x32\x18.blockyard.v1.ClusterMap\x12\x14\n\x0cheartbeat_ms\x18\x04 \x01(\r\"\xd9\x02\n\x14NodeHeartbeatRequest\x12\x0c\n\x04node\x18\x01 \x01(\r\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\x11\n\tmap_epoch\x18\x03 \x01(\x04\x12\x12\n\nused_bytes\x18\x04 \x01(\x04\x12\x12\n\nfree_bytes\x18\x05 \x01(\x04\x12\x0e\n\x06\x62locks\x18\x06 \x01(\x04\x12\x10\n\x08requests\x18\x07 \x01(\r\x12\x18\n\x10\x62ytes_per_second\x18\x08 \x01(\x04\x12\x15\n\rrepair_blocks\x18\t \x01(\x04\x12\x14\n\x0crepair_bytes\x18\n \x01(\x04\x12\x1f\n\x17repair_bytes_per_second\x18\x0b \x01(\x04\x12\x1a\n\x12quarantined_blocks\x18\x0c \x01(\x04\x12\x0f\n\x07sync_us\x18\r \x01(\r\x12\x0f\n\x07leaving\x18\x0e \x01(\x08\x12\x1b\n\x0f\x63omplete_groups\x18\x0f \x03(\rB\x02\x10\x01\"`\n\x12NodeHeartbeatReply\x12\x11\n\tmap_epoch\x18\x01 \x01(\x04\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.blockyard.v1.NodeState\x12\x0f\n\x07reclaim\x18\x03 \x01(\x08\"+\n\x14GetClusterMapRequest\x12\x13\n\x0bknown_epoch\x18\x01 \x01(\x04\"J\n\x12GetClusterMapReply\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12%\n\x03map\x18\x02 \x01(\x0b\x32\x18.blockyard.v1.ClusterMap\"D\n\x0c\x42lockIdRange\x12\r\n\x05group\x18\x01 \x01(\r\x12\x16\n\x0e\x66irst_sequence\x18\x02 \x01(\x04\x12\r\n\x05\x63ount\x18\x03 \x01(\r\"w\n\x14LeaseBlockIdsRequest\x12(\n\x07request\x18\x01 \x01(\x0b\x32\x17.blockyard.v1.RequestId\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x11\n\tnear_node\x18\x03 \x01(\r\x12\x13\n\x0b\x61void_nodes\x18\x04 \x03(\r\"S\n\x12LeaseBlockIdsReply\x12*\n\x06ranges\x18\x01 \x03(\x0b\x32\x1a.blockyard.v1.BlockIdRange\x12\x11\n\tmap_epoch\x18\x02 \x01(\x04\"K\n\x12\x43heckBlocksRequest\x12\x0c\n\x04node\x18\x01 \x01(\r\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\x12\n\x06\x62locks\x18\x03 \x03(\x06\x42\x02\x10\x01\":\n\x10\x43heckBlocksReply\x12&\n\x05\x66\x61tes\x18\x01 \x03(\x0e\x32\x17.blockyard.v1.BlockFate\"U\n\x12ListReclaimRequest\x12\x0c\n\x04node\x18\x01 \x01(\r\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\x06\x12\r\n\x05limit\x18\x04 \x01(\r\"3\n\x10ListReclaimReply\x12\x12\n\x06\x62locks\x18\x01 \x03(\x06\x42\x02\x10\x01\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x08\"N\n\x15\x43onfirmReclaimRequest\x12\x0c\n\x04node\x18\x01 \x01(\r\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\x12\n\x06\x62locks\x18\x03 \x03(\x06\x42\x02\x10\x01\"B\n\x14ReportReplicaRequest\x12\r\n\x05\x62lock\x18\x01 \x01(\x06\x12\x0c\n\x04node\x18\x02 \x01(\r\x12\r\n\x05\x66ound\x18\x03 \x01(\t\"x\n\x11\x43hangeNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\r\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.blockyard.v1.NodeState\x12\x13\n\x06weight\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\x42\t\n\x07_weight\"\x16\n\x14\x43lusterStatusRequest\"~\n\nNodeStatus\x12&\n\x04node\x18\x01 \x01(\x0b\x32\x18.blockyard.v1.NodeRecord\x12\x35\n\theartbeat\x18\x02 \x01(\x0b\x32\".blockyard.v1.NodeHeartbeatRequest\x12\x11\n\tsilent_ms\x18\x03 \x01(\x04\"\xa8\x01\n\x12\x43lusterStatusReply\x12\x11\n\tmap_epoch\x18\x01 \x01(\x04\x12\'\n\x05nodes\x18\x02 \x03(\x0b\x32\x18.blockyard.v1.NodeStatus\x12\x17\n\x0f\x64\x65graded_groups\x18\x03 \x01(\r\x12\x15\n\rpaused_groups\x18\x04 \x01(\r\x12\x0e\n\x06groups\x18\x05 \x01(\r\x12\x16\n\x0ereclaim_blocks\x18\x06 \x01(\x04*p\n\tNodeState\x12\x14\n\x10NODE_UNSPECIFIED\x10\x00\x12\x0b\n\x07NODE_UP\x10\x01\x12\r\n\tNODE_DOWN\x10\x02\x12\x0c\n\x08NODE_OUT\x10\x03\x12\x11\n\rNODE_DRAINING\x10\x04\x12\x10\n\x0cNODE_REMOVED\x10\x05*P\n\tBlockFate\x12\x11\n\rBLOCK_UNKNOWN\x10\x00\x12\x0e\n\nBLOCK_LIVE\x10\x01\x12\x10\n\x0c\x42LOCK_LEASED\x10\x02\x12\x0e\n\nBLOCK_DEAD\x10\x03\x32\xad\x07\n\x07\x43luster\x12X\n\x0cRegisterNode\x12!.blockyard.v1.RegisterNodeRequest\x1a\x1f.blockyard.v1.RegisterNodeReply\"\x04\x90\xb5\x18\x02\x12[\n\rNodeHeartbeat\x12\".blockyard.v1.NodeHeartbeatRequest\x1a .blockyard.v1.NodeHeartbeatReply\"\x04\x90\xb5\x18\x02\x12U\n\rGetClusterMap\x12\".blockyard.v1.GetClusterMapRequest\x1a .blockyard.v1.GetClusterMapReply\x12Y\n\x0fWatchClusterMap\x12\".blockyard.v1.GetClusterMapRequest\x1a .blockyard.v1.GetClusterMapReply0\x01\x12[\n\rLeaseBlockIds\x12\".blockyard.v1.LeaseBlockIdsRequest\x1a .blockyard.v1.LeaseBlockIdsReply\"\x04\x90\xb5\x18\x01\x12O\n\x0b\x43heckBlocks\x12 .blockyard.v1.CheckBlocksRequest\x1a\x1e.blockyard.v1.CheckBlocksReply\x12O\n\x0bListReclaim\x12 .blockyard.v1.ListReclaimRequest\x1a\x1e.blockyard.v1.ListReclaimReply\x12P\n\x0e\x43onfirmReclaim\x12#.blockyard.v1.ConfirmReclaimRequest\x1a\x13.blockyard.v1.Empty\"\x04\x90\xb5\x18\x02\x12N\n\rReportReplica\x12\".blockyard.v1.ReportReplicaRequest\x1a\x13.blockyard.v1.Empty\"\x04\x90\xb5\x18\x02\x12H\n\nChangeNode\x12\x1f.blockyard.v1.ChangeNodeRequest\x1a\x13.blockyard.v1.Empty\"\x04\x90\xb5\x18\x02\x12N\n\x06Status\x12\".blockyard.v1.ClusterStatusRequest\x1a .blockyard.v1.ClusterStatusReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x62lockyard/proto/cluster.proto\x12\x0c\x62lockyard.v1\x1a\x1c\x62lockyard/proto/common.proto\x1a\x1d\x62lockyard/proto/options.proto\"\xc1\x01\n\nNodeRecord\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04zone\x18\x03 \x01(\t\x12&\n\x07\x61\x64\x64ress\x18\x04 \x01(\x0b\x32\x15.blockyard.v1.Address\x12\x13\n\x0bincarnation\x18\x05 \x01(\x06\x12&\n\x05state\x18\x06 \x01(\x0e\x32\x17.blockyard.v1.NodeState\x12\x16\n\x0e\x63\x61pacity_bytes\x18\x07 \x01(\x04\x12\x0e\n\x06weight\x18\x08 \x01(\r\"C\n\x14PlacementGroupRecord\x12\x11\n\x05nodes\x18\x01 \x03(\rB\x02\x10\x01\x12\x18\n\x0c\x66ormer_nodes\x18\x02 \x03(\rB\x02\x10\x01\"\xae\x01\n\nClusterMap\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x10\n\x08replicas\x18\x03 \x01(\r\x12\x11\n\twrite_min\x18\x04 \x01(\r\x12\'\n\x05nodes\x18\x05 \x03(\x0b\x32\x18.blockyard.v1.NodeRecord\x12\x32\n\x06groups\x18\x06 \x03(\x0b\x32\".blockyard.v1.PlacementGroupRecord\"^\n\x13RegisterNodeRequest\x12&\n\x04node\x18\x01 \x01(\x0b\x32\x18.blockyard.v1.NodeRecord\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x0e\n\x06starts\x18\x03 \x01(\x04\"m\n\x11RegisterNodeReply\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12%\n\x03map\x18\x03 \x01(\x0b\x32\x18.blockyard.v1.ClusterMap\x12\x14\n\x0cheartbeat_ms\x18\x04 \x01(\r\"\xd9\x02\n\x14NodeHeartbeatRequest\x12\x0c\n\x04node\x18\x01 \x01(\r\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\x11\n\tmap_epoch\x18\x03 \x01(\x04\x12\x12\n\nused_bytes\x18\x04 \x01(\x04\x12\x12\n\nfree_bytes\x18\x05 \x01(\x04\x12\x0e\n\x06\x62locks\x18\x06 \x01(\x04\x12\x10\n\x08requests\x18\x07 \x01(\r\x12\x18\n\x10\x62ytes_per_second\x18\x08 \x01(\x04\x12\x15\n\rrepair_blocks\x18\t \x01(\x04\x12\x14\n\x0crepair_bytes\x18\n \x01(\x04\x12\x1f\n\x17repair_bytes_per_second\x18\x0b \x01(\x04\x12\x1a\n\x12quarantined_blocks\x18\x0c \x01(\x04\x12\x0f\n\x07sync_us\x18\r \x01(\r\x12\x0f\n\x07leaving\x18\x0e \x01(\x08\x12\x1b\n\x0f\x63omplete_groups\x18\x0f \x03(\rB\x02\x10\x01\"|\n\x12NodeHeartbeatReply\x12\x11\n\tmap_epoch\x18\x01 \x01(\x04\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.blockyard.v1.NodeState\x12\x0f\n\x07reclaim\x18\x03 \x01(\x08\x12\x1a\n\x0esuspect_blocks\x18\x04 \x03(\x06\x42\x02\x10\x01\"+\n\x14GetClusterMapRequest\x12\x13\n\x0bknown_epoch\x18\x01 \x01(\x04\"J\n\x12GetClusterMapReply\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12%\n\x03map\x18\x02 \x01(\x0b\x32\x18.blockyard.v1.ClusterMap\"D\n\x0c\x42lockIdRange\x12\r\n\x05group\x18\x01 \x01(\r\x12\x16\n\x0e\x66irst_sequence\x18\x02 \x01(\x04\x12\r\n\x05\x63ount\x18\x03 \x01(\r\"w\n\x14LeaseBlockIdsRequest\x12(\n\x07request\x18\x01 \x01(\x0b\x32\x17.blockyard.v1.RequestId\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x11\n\tnear_node\x18\x03 \x01(\r\x12\x13\n\x0b\x61void_nodes\x18\x04 \x03(\r\"S\n\x12LeaseBlockIdsReply\x12*\n\x06ranges\x18\x01 \x03(\x0b\x32\x1a.blockyard.v1.BlockIdRange\x12\x11\n\tmap_epoch\x18\x02 \x01(\x04\"K\n\x12\x43heckBlocksRequest\x12\x0c\n\x04node\x18\x01 \x01(\r\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\x12\n\x06\x62locks\x18\x03 \x03(\x06\x42\x02\x10\x01\":\n\x10\x43heckBlocksReply\x12&\n\x05\x66\x61tes\x18\x01 \x03(\x0e\x32\x17.blockyard.v1.BlockFate\"U\n\x12ListReclaimRequest\x12\x0c\n\x04node\x18\x01 \x01(\r\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\x06\x12\r\n\x05limit\x18\x04 \x01(\r\"3\n\x10ListReclaimReply\x12\x12\n\x06\x62locks\x18\x01 \x03(\x06\x42\x02\x10\x01\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x08\"N\n\x15\x43onfirmReclaimRequest\x12\x0c\n\x04node\x18\x01 \x01(\r\x12\x13\n\x0bincarnation\x18\x02 \x01(\x06\x12\x12\n\x06\x62locks\x18\x03 \x03(\x06\x42\x02\x10\x01\"B\n\x14ReportReplicaRequest\x12\r\n\x05\x62lock\x18\x01 \x01(\x06\x12\x0c\n\x04node\x18\x02 \x01(\r\x12\r\n\x05\x66ound\x18\x03 \x01(\t\"x\n\x11\x43hangeNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\r\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.blockyard.v1.NodeState\x12\x13\n\x06weight\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\x42\t\n\x07_weight\"\x16\n\x14\x43lusterStatusRequest\"~\n\nNodeStatus\x12&\n\x04node\x18\x01 \x01(\x0b\x32\x18.blockyard.v1.NodeRecord\x12\x35\n\theartbeat\x18\x02 \x01(\x0b\x32\".blockyard.v1.NodeHeartbeatRequest\x12\x11\n\tsilent_ms\x18\x03 \x01(\x04\"\xa8\x01\n\x12\x43lusterStatusReply\x12\x11\n\tmap_epoch\x18\x01 \x01(\x04\x12\'\n\x05nodes\x18\x02 \x03(\x0b\x32\x18.blockyard.v1.NodeStatus\x12\x17\n\x0f\x64\x65graded_groups\x18\x03 \x01(\r\x12\x15\n\rpaused_groups\x18\x04 \x01(\r\x12\x0e\n\x06groups\x18\x05 \x01(\r\x12\x16\n\x0ereclaim_blocks\x18\x06 \x01(\x04*p\n\tNodeState\x12\x14\n\x10NODE_UNSPECIFIED\x10\x00\x12\x0b\n\x07NODE_UP\x10\x01\x12\r\n\tNODE_DOWN\x10\x02\x12\x0c\n\x08NODE_OUT\x10\x03\x12\x11\n\rNODE_DRAINING\x10\x04\x12\x10\n\x0cNODE_REMOVED\x10\x05*P\n\tBlockFate\x12\x11\n\rBLOCK_UNKNOWN\x10\x00\x12\x0e\n\nBLOCK_LIVE\x10\x01\x12\x10\n\x0c\x42LOCK_LEASED\x10\x02\x12\x0e\n\nBLOCK_DEAD\x10\x03\x32\xad\x07\n\x07\x43luster\x12X\n\x0cRegisterNode\x12!.blockyard.v1.RegisterNodeRequest\x1a\x1f.blockyard.v1.RegisterNodeReply\"\x04\x90\xb5\x18\x02\x12[\n\rNodeHeartbeat\x12\".blockyard.v1.NodeHeartbeatRequest\x1a .blockyard.v1.NodeHeartbeatReply\"\x04\x90\xb5\x18\x02\x12U\n\rGetClusterMap\x12\".blockyard.v1.GetClusterMapRequest\x1a .blockyard.v1.GetClusterMapReply\x12Y\n\x0fWatchClusterMap\x12\".blockyard.v1.GetClusterMapRequest\x1a .blockyard.v1.GetClusterMapReply0\x01\x12[\n\rLeaseBlockIds\x12\".blockyard.v1.LeaseBlockIdsRequest\x1a .blockyard.v1.LeaseBlockIdsReply\"\x04\x90\xb5\x18\x01\x12O\n\x0b\x43heckBlocks\x12 .blockyard.v1.CheckBlocksRequest\x1a\x1e.blockyard.v1.CheckBlocksReply\x12O\n\x0bListReclaim\x12 .blockyard.v1.ListReclaimRequest\x1a\x1e.blockyard.v1.ListReclaimReply\x12P\n\x0e\x43onfirmReclaim\x12#.blockyard.v1.ConfirmReclaimRequest\x1a\x13.blockyard.v1.Empty\"\x04\x90\xb5\x18\x02\x12N\n\rReportReplica\x12\".blockyard.v1.ReportReplicaRequest\x1a\x13.blockyard.v1.Empty\"\x04\x90\xb5\x18\x02\x12H\n\nChangeNode\x12\x1f.blockyard.v1.ChangeNodeRequest\x1a\x13.blockyard.v1.Empty\"\x04\x90\xb5\x18\x02\x12N\n\x06Status\x12\".blockyard.v1.ClusterStatusRequest\x1a .blockyard.v1.ClusterStatusReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,6 +39,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PLACEMENTGROUPRECORD'].fields_by_name['former_nodes']._serialized_options = b'\020\001'
   _globals['_NODEHEARTBEATREQUEST'].fields_by_name['complete_groups']._loaded_options = None
   _globals['_NODEHEARTBEATREQUEST'].fields_by_name['complete_groups']._serialized_options = b'\020\001'
+  _globals['_NODEHEARTBEATREPLY'].fields_by_name['suspect_blocks']._loaded_options = None
+  _globals['_NODEHEARTBEATREPLY'].fields_by_name['suspect_blocks']._serialized_options = b'\020\001'
   _globals['_CHECKBLOCKSREQUEST'].fields_by_name['blocks']._loaded_options = None
   _globals['_CHECKBLOCKSREQUEST'].fields_by_name['blocks']._serialized_options = b'\020\001'
   _globals['_LISTRECLAIMREPLY'].fields_by_name['blocks']._loaded_options = None
@@ -57,10 +59,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLUSTER'].methods_by_name['ReportReplica']._serialized_options = b'\220\265\030\002'
   _globals['_CLUSTER'].methods_by_name['ChangeNode']._loaded_options = None
   _globals['_CLUSTER'].methods_by_name['ChangeNode']._serialized_options = b'\220\265\030\002'
-  _globals['_NODESTATE']._serialized_start=2470
-  _globals['_NODESTATE']._serialized_end=2582
-  _globals['_BLOCKFATE']._serialized_start=2584
-  _globals['_BLOCKFATE']._serialized_end=2664
+  _globals['_NODESTATE']._serialized_start=2498
+  _globals['_NODESTATE']._serialized_end=2610
+  _globals['_BLOCKFATE']._serialized_start=2612
+  _globals['_BLOCKFATE']._serialized_end=2692
   _globals['_NODERECORD']._serialized_start=109
   _globals['_NODERECORD']._serialized_end=302
   _globals['_PLACEMENTGROUPRECORD']._serialized_start=304
@@ -74,37 +76,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NODEHEARTBEATREQUEST']._serialized_start=758
   _globals['_NODEHEARTBEATREQUEST']._serialized_end=1103
   _globals['_NODEHEARTBEATREPLY']._serialized_start=1105
-  _globals['_NODEHEARTBEATREPLY']._serialized_end=1201
-  _globals['_GETCLUSTERMAPREQUEST']._serialized_start=1203
-  _globals['_GETCLUSTERMAPREQUEST']._serialized_end=1246
-  _globals['_GETCLUSTERMAPREPLY']._serialized_start=1248
-  _globals['_GETCLUSTERMAPREPLY']._serialized_end=1322
-  _globals['_BLOCKIDRANGE']._serialized_start=1324
-  _globals['_BLOCKIDRANGE']._serialized_end=1392
-  _globals['_LEASEBLOCKIDSREQUEST']._serialized_start=1394
-  _globals['_LEASEBLOCKIDSREQUEST']._serialized_end=1513
-  _globals['_LEASEBLOCKIDSREPLY']._serialized_start=1515
-  _globals['_LEASEBLOCKIDSREPLY']._serialized_end=1598
-  _globals['_CHECKBLOCKSREQUEST']._serialized_start=1600
-  _globals['_CHECKBLOCKSREQUEST']._serialized_end=1675
-  _globals['_CHECKBLOCKSREPLY']._serialized_start=1677
-  _globals['_CHECKBLOCKSREPLY']._serialized_end=1735
-  _globals['_LISTRECLAIMREQUEST']._serialized_start=1737
-  _globals['_LISTRECLAIMREQUEST']._serialized_end=1822
-  _globals['_LISTRECLAIMREPLY']._serialized_start=1824
-  _globals['_LISTRECLAIMREPLY']._serialized_end=1875
-  _globals['_CONFIRMRECLAIMREQUEST']._serialized_start=1877
-  _globals['_CONFIRMRECLAIMREQUEST']._serialized_end=1955
-  _globals['_REPORTREPLICAREQUEST']._serialized_start=1957
-  _globals['_REPORTREPLICAREQUEST']._serialized_end=2023
-  _globals['_CHANGENODEREQUEST']._serialized_start=2025
-  _globals['_CHANGENODEREQUEST']._serialized_end=2145
-  _globals['_CLUSTERSTATUSREQUEST']._serialized_start=2147
-  _globals['_CLUSTERSTATUSREQUEST']._serialized_end=2169
-  _globals['_NODESTATUS']._serialized_start=2171
-  _globals['_NODESTATUS']._serialized_end=2297
-  _globals['_CLUSTERSTATUSREPLY']._serialized_start=2300
-  _globals['_CLUSTERSTATUSREPLY']._serialized_end=2468
-  _globals['_CLUSTER']._serialized_start=2667
-  _globals['_CLUSTER']._serialized_end=3608
+  _globals['_NODEHEARTBEATREPLY']._serialized_end=1229
+  _globals['_GETCLUSTERMAPREQUEST']._serialized_start=1231
+  _globals['_GETCLUSTERMAPREQUEST']._serialized_end=1274
+  _globals['_GETCLUSTERMAPREPLY']._serialized_start=1276
+  _globals['_GETCLUSTERMAPREPLY']._serialized_end=1350
+  _globals['_BLOCKIDRANGE']._serialized_start=1352
+  _globals['_BLOCKIDRANGE']._serialized_end=1420
+  _globals['_LEASEBLOCKIDSREQUEST']._serialized_start=1422
+  _globals['_LEASEBLOCKIDSREQUEST']._serialized_end=1541
+  _globals['_LEASEBLOCKIDSREPLY']._serialized_start=1543
+  _globals['_LEASEBLOCKIDSREPLY']._serialized_end=1626
+  _globals['_CHECKBLOCKSREQUEST']._serialized_start=1628
+  _globals['_CHECKBLOCKSREQUEST']._serialized_end=1703
+  _globals['_CHECKBLOCKSREPLY']._serialized_start=1705
+  _globals['_CHECKBLOCKSREPLY']._serialized_end=1763
+  _globals['_LISTRECLAIMREQUEST']._serialized_start=1765
+  _globals['_LISTRECLAIMREQUEST']._serialized_end=1850
+  _globals['_LISTRECLAIMREPLY']._serialized_start=1852
+  _globals['_LISTRECLAIMREPLY']._serialized_end=1903
+  _globals['_CONFIRMRECLAIMREQUEST']._serialized_start=1905
+  _globals['_CONFIRMRECLAIMREQUEST']._serialized_end=1983
+  _globals['_REPORTREPLICAREQUEST']._serialized_start=1985
+  _globals['_REPORTREPLICAREQUEST']._serialized_end=2051
+  _globals['_CHANGENODEREQUEST']._serialized_start=2053
+  _globals['_CHANGENODEREQUEST']._serialized_end=2173
+  _globals['_CLUSTERSTATUSREQUEST']._serialized_start=2175
+  _globals['_CLUSTERSTATUSREQUEST']._serialized_end=2197
+  _globals['_NODESTATUS']._serialized_start=2199
+  _globals['_NODESTATUS']._serialized_end=2325
+  _globals['_CLUSTERSTATUSREPLY']._serialized_start=2328
+  _globals['_CLUSTERSTATUSREPLY']._serialized_end=2496
+  _globals['_CLUSTER']._serialized_start=2695
+  _globals['_CLUSTER']._serialized_end=3636
 # @@protoc_insertion_point(module_scope)

@@ -136,14 +136,16 @@ class NodeHeartbeatRequest(_message.Message):
     def __init__(self, node: _Optional[int] = ..., incarnation: _Optional[int] = ..., map_epoch: _Optional[int] = ..., used_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., blocks: _Optional[int] = ..., requests: _Optional[int] = ..., bytes_per_second: _Optional[int] = ..., repair_blocks: _Optional[int] = ..., repair_bytes: _Optional[int] = ..., repair_bytes_per_second: _Optional[int] = ..., quarantined_blocks: _Optional[int] = ..., sync_us: _Optional[int] = ..., leaving: _Optional[bool] = ..., complete_groups: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class NodeHeartbeatReply(_message.Message):
-    __slots__ = ("map_epoch", "state", "reclaim")
+    __slots__ = ("map_epoch", "state", "reclaim", "suspect_blocks")
     MAP_EPOCH_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     RECLAIM_FIELD_NUMBER: _ClassVar[int]
+    SUSPECT_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     map_epoch: int
     state: NodeState
     reclaim: bool
-    def __init__(self, map_epoch: _Optional[int] = ..., state: _Optional[_Union[NodeState, str]] = ..., reclaim: _Optional[bool] = ...) -> None: ...
+    suspect_blocks: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, map_epoch: _Optional[int] = ..., state: _Optional[_Union[NodeState, str]] = ..., reclaim: _Optional[bool] = ..., suspect_blocks: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class GetClusterMapRequest(_message.Message):
     __slots__ = ("known_epoch",)

@@ -242,6 +242,16 @@ class VerifyBlockReply(_message.Message):
     crc32c: int
     def __init__(self, good: _Optional[bool] = ..., length: _Optional[int] = ..., bad_pages: _Optional[_Iterable[int]] = ..., crc32c: _Optional[int] = ...) -> None: ...
 
+class HintRepairRequest(_message.Message):
+    __slots__ = ("group", "node", "map_epoch")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    MAP_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    node: int
+    map_epoch: int
+    def __init__(self, group: _Optional[int] = ..., node: _Optional[int] = ..., map_epoch: _Optional[int] = ...) -> None: ...
+
 class CompactSlice(_message.Message):
     __slots__ = ("position", "length", "block", "block_offset")
     POSITION_FIELD_NUMBER: _ClassVar[int]

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from blockyard.proto import common_pb2 as blockyard_dot_proto_dot_common__pb2
 from blockyard.proto import storage_pb2 as blockyard_dot_proto_dot_storage__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -64,6 +65,11 @@ class StorageStub:
                 '/blockyard.v1.Storage/VerifyBlock',
                 request_serializer=blockyard_dot_proto_dot_storage__pb2.VerifyBlockRequest.SerializeToString,
                 response_deserializer=blockyard_dot_proto_dot_storage__pb2.VerifyBlockReply.FromString,
+                _registered_method=True)
+        self.HintRepair = channel.unary_unary(
+                '/blockyard.v1.Storage/HintRepair',
+                request_serializer=blockyard_dot_proto_dot_storage__pb2.HintRepairRequest.SerializeToString,
+                response_deserializer=blockyard_dot_proto_dot_common__pb2.Empty.FromString,
                 _registered_method=True)
         self.CompactChunk = channel.unary_unary(
                 '/blockyard.v1.Storage/CompactChunk',
@@ -133,6 +139,13 @@ class StorageServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def HintRepair(self, request, context):
+        """Look at a group: a chain went on without the receiver, or the sender has what it lacks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CompactChunk(self, request, context):
         """Rewrite a crowded chunk.
         """
@@ -193,6 +206,11 @@ def add_StorageServicer_to_server(servicer, server):
                     servicer.VerifyBlock,
                     request_deserializer=blockyard_dot_proto_dot_storage__pb2.VerifyBlockRequest.FromString,
                     response_serializer=blockyard_dot_proto_dot_storage__pb2.VerifyBlockReply.SerializeToString,
+            ),
+            'HintRepair': grpc.unary_unary_rpc_method_handler(
+                    servicer.HintRepair,
+                    request_deserializer=blockyard_dot_proto_dot_storage__pb2.HintRepairRequest.FromString,
+                    response_serializer=blockyard_dot_proto_dot_common__pb2.Empty.SerializeToString,
             ),
             'CompactChunk': grpc.unary_unary_rpc_method_handler(
                     servicer.CompactChunk,
@@ -378,6 +396,33 @@ class Storage:
             '/blockyard.v1.Storage/VerifyBlock',
             blockyard_dot_proto_dot_storage__pb2.VerifyBlockRequest.SerializeToString,
             blockyard_dot_proto_dot_storage__pb2.VerifyBlockReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HintRepair(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/blockyard.v1.Storage/HintRepair',
+            blockyard_dot_proto_dot_storage__pb2.HintRepairRequest.SerializeToString,
+            blockyard_dot_proto_dot_common__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,6 +7,7 @@ A block id is 64 bits: placement group(16) ‖ sequence(48). A checksum page is 
 `page_bytes` long (65,536 unless a message says otherwise), the last one shorter.
 """
 
+from blockyard.proto import common_pb2 as _common_pb2
 from blockyard.proto import storage_pb2 as _storage_pb2
 from collections import abc as _abc
 from grpc import aio as _aio
@@ -49,6 +50,8 @@ class StorageStub:
     """For repair."""
     VerifyBlock: _grpc.UnaryUnaryMultiCallable[_storage_pb2.VerifyBlockRequest, _storage_pb2.VerifyBlockReply]
     """On suspicion."""
+    HintRepair: _grpc.UnaryUnaryMultiCallable[_storage_pb2.HintRepairRequest, _common_pb2.Empty]
+    """Look at a group: a chain went on without the receiver, or the sender has what it lacks."""
     CompactChunk: _grpc.UnaryUnaryMultiCallable[_storage_pb2.CompactChunkRequest, _storage_pb2.CompactChunkReply]
     """Rewrite a crowded chunk."""
     StartScrub: _grpc.UnaryUnaryMultiCallable[_storage_pb2.StartScrubRequest, _storage_pb2.StartScrubReply]
@@ -75,6 +78,8 @@ class StorageAsyncStub(StorageStub):
     """For repair."""
     VerifyBlock: _aio.UnaryUnaryMultiCallable[_storage_pb2.VerifyBlockRequest, _storage_pb2.VerifyBlockReply]  # type: ignore[assignment]
     """On suspicion."""
+    HintRepair: _aio.UnaryUnaryMultiCallable[_storage_pb2.HintRepairRequest, _common_pb2.Empty]  # type: ignore[assignment]
+    """Look at a group: a chain went on without the receiver, or the sender has what it lacks."""
     CompactChunk: _aio.UnaryUnaryMultiCallable[_storage_pb2.CompactChunkRequest, _storage_pb2.CompactChunkReply]  # type: ignore[assignment]
     """Rewrite a crowded chunk."""
     StartScrub: _aio.UnaryUnaryMultiCallable[_storage_pb2.StartScrubRequest, _storage_pb2.StartScrubReply]  # type: ignore[assignment]
@@ -134,6 +139,14 @@ class StorageServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_storage_pb2.VerifyBlockReply, _abc.Awaitable[_storage_pb2.VerifyBlockReply]]:
         """On suspicion."""
+
+    @_abc_1.abstractmethod
+    def HintRepair(
+        self,
+        request: _storage_pb2.HintRepairRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_common_pb2.Empty, _abc.Awaitable[_common_pb2.Empty]]:
+        """Look at a group: a chain went on without the receiver, or the sender has what it lacks."""
 
     @_abc_1.abstractmethod
     def CompactChunk(
