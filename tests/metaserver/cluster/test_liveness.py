@@ -1,8 +1,10 @@
 """What silence means, on a clock that the test turns."""
 
-from blockyard.metaserver.cluster.heartbeats import RELIST_AFTER_MS, Heartbeats
+import pytest
+from blockyard.metaserver.cluster.heartbeats import RELIST_AFTER_MS, SUSPECTS_KEPT, Heartbeats
 from blockyard.metaserver.cluster.liveness import Liveness, LivenessSettings, StateChange
 from blockyard.proto.cluster_pb2 import NODE_DOWN, NODE_DRAINING, NODE_OUT, NODE_UP, NodeHeartbeatRequest
+from blockyard.proto.errors import UnknownNode
 
 from tests.metaserver.cluster.harness import Cluster
 
@@ -147,3 +149,24 @@ def test_a_report_is_proposed_only_for_groups_that_wait_for_it() -> None:
     assert list(report.complete_groups) == [n for n, g in enumerate(cluster.view.groups) if 1 in g.nodes and g.former]
     cluster.run(lambda: cluster.state.report_complete(cluster.tx, report, []))
     assert heartbeats.answer(cluster.view, beat, (0, 0), 0)[1] is None
+
+
+def test_a_node_hears_once_of_replicas_that_were_reported_bad() -> None:
+    cluster = Cluster(nodes=3)
+    heartbeats = Heartbeats(Liveness())
+    for node, block in ((2, 77), (2, 77), (2, 78), (3, 79)):
+        heartbeats.reported(cluster.view, node, block)
+    beats = [NodeHeartbeatRequest(node=2, incarnation=cluster.view.nodes[2].incarnation)] * 2
+    told = [list(heartbeats.answer(cluster.view, beat, (0, 0), 0)[0].suspect_blocks) for beat in beats]
+    assert told == [[77, 78], []]
+    with pytest.raises(UnknownNode):
+        heartbeats.reported(cluster.view, 9, 77)
+
+
+def test_reports_about_one_node_are_bounded() -> None:
+    cluster = Cluster(nodes=3)
+    heartbeats = Heartbeats(Liveness())
+    for block in range(SUSPECTS_KEPT + 10):
+        heartbeats.reported(cluster.view, 1, block + 1)
+    beat = NodeHeartbeatRequest(node=1, incarnation=cluster.view.nodes[1].incarnation)
+    assert len(heartbeats.answer(cluster.view, beat, (0, 0), 0)[0].suspect_blocks) == SUSPECTS_KEPT

@@ -8,8 +8,11 @@ from blockyard.metaserver.cluster.map import MapView
 from blockyard.metaserver.cluster.nodes import owed_reports
 from blockyard.metaserver.cluster.reclaim import Counts
 from blockyard.proto.cluster_pb2 import NodeHeartbeatReply, NodeHeartbeatRequest
+from blockyard.proto.errors import UnknownNode
 
 RELIST_AFTER_MS: Final = 600_000
+SUSPECTS_KEPT: Final = 10_000
+"""Reports kept per node; what is reported beyond that is found by the next scrub."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +31,14 @@ class Heartbeats:
         self.liveness = liveness
         self._begun: dict[int, Listing] = {}
         self._listed: dict[int, Listing] = {}
+        self._suspects: dict[int, dict[int, None]] = {}
 
     def lead(self) -> None:
         """Forget everything: this member begins to lead."""
         self.liveness.lead()
         self._begun.clear()
         self._listed.clear()
+        self._suspects.clear()
 
     def registered(self, node: int, now_ms: int) -> None:
         """A node started anew: what it was told before may be lost."""
@@ -54,8 +59,24 @@ class Heartbeats:
             node=node.id, incarnation=node.incarnation, map_epoch=heartbeat.map_epoch, complete_groups=owed
         )
         reclaim = counts[0] > 0 and self._has_news(node.id, view.epoch, counts[1], now_ms)
-        reply = NodeHeartbeatReply(map_epoch=view.epoch, state=node.state, reclaim=reclaim)
+        reply = NodeHeartbeatReply(
+            map_epoch=view.epoch,
+            state=node.state,
+            reclaim=reclaim,
+            suspect_blocks=self._suspects.pop(node.id, {}),
+        )
         return reply, report if owed else None
+
+    def reported(self, view: MapView, node: int, block: int) -> None:
+        """Somebody found a node's replica bad: the node is told with its next heartbeat.
+
+        Told once: a reply that is lost leaves the replica to the next report, or to scrub. Raises UnknownNode.
+        """
+        if node not in view.nodes:
+            raise UnknownNode(f"there is no node {node}")
+        suspects = self._suspects.setdefault(node, {})
+        if len(suspects) < SUSPECTS_KEPT:
+            suspects[block] = None
 
     def listed(self, node: int, epoch: int, enqueued: int, now_ms: int, *, first: bool, end: bool) -> None:
         """A page of dead blocks was given to a node; after the last page, it has nothing new to fetch."""

@@ -86,7 +86,7 @@ class ClusterService:
         return self._driver.read(check)
 
     async def ReportReplica(self, request: pb.ReportReplicaRequest, context: CallContext) -> Empty:
-        """Note that a replica was found bad; the node that holds it verifies and repairs on the client's word."""
+        """Note that a replica was found bad; the node that holds it hears of it with its next heartbeat."""
         self._leadership.check()
         self._leadership.reported(request)
         return Empty()

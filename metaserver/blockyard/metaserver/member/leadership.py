@@ -97,7 +97,9 @@ class Leadership:
         return machine.filesystem(free + used, free, free)
 
     def reported(self, report: ReportReplicaRequest) -> None:
-        """A client found a replica bad. Its node verifies and repairs; this is for the people who watch disks."""
+        """Somebody found a replica bad: its node hears of it, and so do the people who watch disks."""
+        machine = self._applier.machine
+        self.heartbeats.reported(machine.cluster_state.view(machine.tx), report.node, report.block)
         _log.warning("bad_replica", block=f"{report.block:#x}", node=report.node, found=report.found)
 
     # ------------------------------------------------------------------------------------------ duties
