@@ -102,6 +102,11 @@ class DoorServer:
             await asyncio.wait_for(self._idle.wait(), grace_s)
         await self._server.stop(None)
 
+    @property
+    def calls_under_way(self) -> int:
+        """Calls that have begun and not ended."""
+        return self._under_way
+
     # --- Calls -------------------------------------------------------------------------------------------------------
 
     def _listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:

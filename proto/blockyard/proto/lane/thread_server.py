@@ -98,6 +98,11 @@ class ThreadServer:
         for thread in threads:
             thread.join(timeout=max(0.0, deadline - time.monotonic()))
 
+    @property
+    def calls_under_way(self) -> int:
+        """Calls that have begun and not ended."""
+        return sum(1 for connection in self._connections() if connection.serving)
+
     def _connections(self) -> list[BlockingConnection]:
         with self._lock:
             return list(self._threads.values())
