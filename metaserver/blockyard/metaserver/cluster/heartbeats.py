@@ -33,6 +33,10 @@ class Heartbeats:
         self._listed: dict[int, Listing] = {}
         self._suspects: dict[int, dict[int, None]] = {}
 
+    def full_nodes(self) -> list[int]:
+        """Return the nodes that said that they have no space, by rising id."""
+        return sorted(node for node, beat in self.liveness.heartbeats.items() if beat.free_bytes == 0)
+
     def lead(self) -> None:
         """Forget everything: this member begins to lead."""
         self.liveness.lead()

@@ -113,8 +113,8 @@ class ClusterService:
 
     def LeaseBlockIds(self, request: pb.LeaseBlockIdsRequest, context: CallContext) -> Deferred:
         """Give a session ids for new blocks, in groups that can be written to."""
-        full = [node for node, beat in self._leadership.heartbeats.liveness.heartbeats.items() if beat.free_bytes == 0]
-        return self._propose(cluster("LeaseBlockIds"), request, secrets.randbits(64), *sorted(full))
+        full = self._leadership.heartbeats.full_nodes()
+        return self._propose(cluster("LeaseBlockIds"), request, secrets.randbits(64), *full)
 
     # ------------------------------------------------------------------------------------------ operators
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from blockyard.metaserver.compaction.runner import Compaction
 from blockyard.metaserver.member.applier import Applier
 from blockyard.metaserver.member.driver import Driver
 from blockyard.metaserver.member.leadership import Leadership
@@ -17,11 +18,17 @@ class MemberMetrics(Collector):
     """Looks at the member when somebody fetches; nothing is counted on the hot path."""
 
     def __init__(
-        self, driver: Driver, applier: Applier | None, leadership: Leadership | None, directory: DataDirectory
+        self,
+        driver: Driver,
+        applier: Applier | None,
+        leadership: Leadership | None,
+        compaction: Compaction | None,
+        directory: DataDirectory,
     ) -> None:
         self._driver = driver
         self._applier = applier
         self._leadership = leadership
+        self._compaction = compaction
         self._directory = directory
 
     def collect(self) -> Iterator[Metric]:
@@ -40,6 +47,8 @@ class MemberMetrics(Collector):
         yield lag
         if self._applier is not None and self._leadership is not None:
             yield from self._state(self._applier, self._leadership)
+        if self._compaction is not None:
+            yield from _compaction(self._compaction)
 
     def _state(self, applier: Applier, leadership: Leadership) -> Iterator[Metric]:
         machine = applier.machine
@@ -52,6 +61,19 @@ class MemberMetrics(Collector):
         failovers = CounterMetricFamily("blockyard_meta_leader_changes", "Times this member became leader")
         failovers.add_metric([], leadership.changes)
         yield failovers
+
+
+def _compaction(compaction: Compaction) -> Iterator[Metric]:
+    counts = compaction.counts
+    yield _gauge("blockyard_meta_crowded_chunks", "Chunks marked for compaction", compaction.waiting)
+    yield _gauge("blockyard_meta_compactions_running", "Chunks that nodes rewrite now", compaction.running)
+    ended = CounterMetricFamily("blockyard_meta_compactions", "Rewritings that ended", labels=["outcome"])
+    for outcome, count in (("swapped", counts.swapped), ("refused", counts.refused), ("failed", counts.failed)):
+        ended.add_metric([outcome], count)
+    yield ended
+    rewritten = CounterMetricFamily("blockyard_meta_compaction_bytes", "Bytes that compaction wrote anew")
+    rewritten.add_metric([], counts.rewritten_bytes)
+    yield rewritten
 
 
 def _gauge(name: str, help_text: str, value: float) -> Metric:

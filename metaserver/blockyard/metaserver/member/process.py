@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import grpc
 from blockyard.metaserver.cluster.liveness import LivenessSettings
+from blockyard.metaserver.compaction.runner import Compaction
 from blockyard.metaserver.member import address_book
 from blockyard.metaserver.member import settings as derived
 from blockyard.metaserver.member.admin_service import AdminService
@@ -27,7 +28,7 @@ from blockyard.metaserver.member.raft_service import RaftService
 from blockyard.metaserver.member.redirect import CLUSTER, METADATA, Redirect, not_leader
 from blockyard.metaserver.member.snapshots import Snapshots
 from blockyard.metaserver.member.watchers import OperationTail, Watchers
-from blockyard.metaserver.raft import MemberId, RaftCore
+from blockyard.metaserver.raft import MemberId, RaftCore, Role
 from blockyard.metaserver.storage.directory import DataDirectory
 from blockyard.metaserver.storage.space import SpaceLimits, SpaceWatch, free_bytes
 from blockyard.proto import errors, logs
@@ -93,6 +94,7 @@ class Member:
             core, self.directory.log, self.applier, self.peers, self.snapshots.send, settings.raft.tick_ms / 1000
         )
         self.leadership: Leadership | None = None
+        self.compaction: Compaction | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
         self._why = ""
@@ -174,6 +176,8 @@ class Member:
             task.cancel()
         if self.leadership is not None:
             self.leadership.stop()
+        if self.compaction is not None:
+            self.compaction.lead(False)
         await asyncio.sleep(0.05)  # the handing over leaves first
         self.driver.stop()
         await door.stop(grace_s=1.0)
@@ -216,7 +220,9 @@ class Member:
             None if self.witness else self.snapshots,
         )
         register(add_MetaAdminServicer_to_server, admin, lane, door)
-        self.metrics.registry.register(MemberMetrics(self.driver, self.applier, self.leadership, self.directory))
+        self.metrics.registry.register(
+            MemberMetrics(self.driver, self.applier, self.leadership, self.compaction, self.directory)
+        )
 
     def _not_leader(self) -> errors.NotLeader:
         return not_leader(self.driver, self.peers)
@@ -228,6 +234,7 @@ class Member:
         self.leadership = Leadership(
             self.driver, applier, self.peers, liveness, founding, lambda: self.peers.any_nearly_full
         )
+        self.compaction = self._compaction(applier, self.leadership)
         watchers, tail = Watchers(applier), OperationTail(applier)
         metadata: Any = MetadataService(self.driver, applier, self.leadership, watchers, tail)
         register(add_MetadataServicer_to_server, metadata, lane, door)
@@ -235,6 +242,17 @@ class Member:
         register(add_ClusterServicer_to_server, cluster, lane, door)
 
     # ------------------------------------------------------------------------------------------ upkeep
+
+    def _compaction(self, applier: Applier, leadership: Leadership) -> Compaction:
+        compaction = Compaction(
+            self.driver,
+            lambda: applier.machine.state,
+            lambda: applier.machine.cluster_state.view(applier.machine.tx),
+            leadership.heartbeats.full_nodes,
+            leadership.keep,
+        )
+        self.driver.on_role_change.append(lambda role: compaction.lead(role is Role.LEADER))
+        return compaction
 
     async def _shape(self) -> None:
         await self.snapshots.keep_in_shape(self.settings.raft.snapshot_after_entries)

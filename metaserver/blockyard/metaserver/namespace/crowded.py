@@ -36,6 +36,10 @@ class Crowded(Table[ChunkName, int]):
         """Every mark is in memory already."""
         return None
 
+    def names(self) -> list[ChunkName]:
+        """Return the marked chunks, those marked first at first."""
+        return [name for name, since in self.known.items() if since is not None]
+
     def mark(self, inode: int, index: int, now_ns: int) -> None:
         """Mark a chunk, unless it is."""
         if self.peek((inode, index)) is None:
