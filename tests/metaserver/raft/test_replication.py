@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from blockyard.metaserver.raft import (
     AppendEntries,
@@ -13,6 +15,8 @@ from blockyard.metaserver.raft import (
     MemberId,
     Membership,
     NotLeader,
+    RaftConfig,
+    RaftCore,
     Role,
     Term,
 )
@@ -44,6 +48,18 @@ def test_what_a_majority_has_on_disk_is_committed_and_applied_paper_5_3() -> Non
     group.propose(1, b"a", b"b")
     group.tick(3)
     assert [group.members[id].disk.commands for id in (1, 2)] == [[b"a", b"b"]] * 2
+
+
+def test_committed_entries_are_given_out_a_batch_at_a_time() -> None:
+    disk = disk_with(THREE, [1, 1, 1], commit=4)
+    core = RaftCore(RaftConfig(MemberId(2), max_apply_bytes=1), disk.durable(), disk, random.Random(1))
+    for index in (2, 3, 4):
+        ready = core.ready()
+        assert ready is not None
+        assert [entry.index for entry in ready.committed] == [index]
+        assert core.ready() is None, "the next batch came before this one was applied"
+        core.applied(LogIndex(index))
+    assert core.ready() is None
 
 
 def test_only_the_leader_takes_proposals() -> None:

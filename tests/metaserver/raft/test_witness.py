@@ -230,6 +230,24 @@ def test_the_witness_that_holds_the_only_newest_tail_hands_it_over_and_does_not_
     assert group.members[B].disk.commands[-1] == b"e"
 
 
+def test_the_witness_waits_no_longer_than_a_data_member_may_once_it_has_refused_one() -> None:
+    group = engaged_group(witness_timeout_factor=10)
+    group.crash(A)
+    group.restart(B)
+    ticks = 0
+    while W not in group.leaders.values() and ticks < 100:
+        group.tick()
+        ticks += 1
+    assert ticks <= 2 * group.members[W].config.election_timeout_ticks + 1
+
+
+def test_the_witness_waits_for_its_whole_timeout_when_nobody_asked() -> None:
+    group = engaged_group(witness_timeout_factor=10)
+    group.crash(A)
+    group.tick(5 * group.members[W].config.election_timeout_ticks)
+    assert group.core(W).role is Role.FOLLOWER
+
+
 def test_a_leading_witness_refuses_proposals_and_reads() -> None:
     group = engaged_group()
     group.crash(A)

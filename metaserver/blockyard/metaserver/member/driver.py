@@ -54,7 +54,7 @@ class Applier(Protocol):
         """Index up to which the state has applied the log."""
 
     def apply(self, entries: Sequence[Entry], proposals: Proposals) -> None:
-        """Apply entries in order, write state and applied index together, then settle who waits for them."""
+        """Apply entries in order, settle who waits for them, write state and applied index together."""
 
     def switch(self, snapshot: raft.Snapshot, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
         """Take the staged state of `snapshot` in place of the living one, and begin the log at it: all or nothing."""
@@ -198,8 +198,12 @@ class Driver:
             self.proposals.propose(self.core)
         self.pump()
 
-    def pump(self) -> None:
-        """Do what the core wants done, until it wants nothing."""
+    def pump(self, apply_at_once: bool = True) -> None:
+        """Do what the core wants done, until it wants nothing.
+
+        At most one batch of committed entries is applied here, and none without `apply_at_once`: the others follow,
+        one in a turn of the loop, so that a member with a long backlog goes on answering.
+        """
         while (ready := self.core.ready()) is not None:
             self._send(ready.messages)
             for wish in ready.send_snapshots:
@@ -212,7 +216,7 @@ class Driver:
                 self._loop.call_soon(self._write)
             else:
                 self._persist(ready)
-            self._apply(ready)
+            apply_at_once = self._apply(ready, apply_at_once)
         self._outgoing.flush()
         self._notice_role()
 
@@ -234,27 +238,32 @@ class Driver:
         self.core.persisted(ready)
         self._send(ready.messages_after_persist)
 
-    def _apply(self, ready: Ready) -> None:
-        """Apply what is committed; within a Step, only after its answer has left: the leader waits for that."""
+    def _apply(self, ready: Ready, at_once: bool) -> bool:
+        """Apply what is committed, at once or soon; return whether more may be applied in this turn of the loop.
+
+        Within a Step it is soon, after the answer has left: the leader waits for that.
+        """
         if ready.committed and self._applier is not None:
             self._committed += ready.committed
-            if self._answering is None:
+            if at_once and self._answering is None:
                 self._apply_committed()
+                at_once = False
             elif not self._apply_scheduled:
                 self._apply_scheduled = True
-                self._loop.call_soon(self._apply_late)
+                self._loop.call_soon(self._apply_soon)
         self._confirm_reads(ready.reads, ready.refused_reads)
+        return at_once
 
     def _confirm_reads(self, reads: Sequence[ReadConfirmed], refused: Sequence[int]) -> None:
         if self._applier is not None:
             self.reads.confirmed(reads, refused, self._applier.applied)
 
     @fatal
-    def _apply_late(self) -> None:
+    def _apply_soon(self) -> None:
         self._apply_scheduled = False
         self._apply_committed()
         self._confirm_reads((), ())
-        self.pump()
+        self.pump(apply_at_once=False)
 
     def _apply_committed(self) -> None:
         """Apply everything committed and not applied yet, in order."""

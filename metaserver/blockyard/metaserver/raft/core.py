@@ -326,12 +326,16 @@ class RaftCore:
         )
 
     def _take_committed(self) -> Sequence[Entry]:
-        """Return committed entries that are durable here and were not given out, up to about max_apply_bytes."""
+        """Return committed entries that are durable here and were not given out, up to about max_apply_bytes.
+
+        One batch at a time: the next is given out once `applied` has been told of the last, so that a driver with a
+        long backlog can do other work in between.
+        """
         state = self._state
         until = min(state.commit, state.log.stable)
         if state.is_witness:
             state.given = state.applied = state.commit
-        if until <= state.given:
+        if until <= state.given or state.applied < state.given:
             return ()
         entries = state.log.entries(state.given + 1, until + 1, state.config.max_apply_bytes)
         state.given = entries[-1].index

@@ -66,6 +66,8 @@ def on_request_vote(state: RaftState, message: RequestVote) -> None:
             and _is_new_enough(state, message)
         )  # fmt: skip
         state.say(_reply(state, message, granted=granted))
+        if state.is_witness and not granted:
+            _stand_sooner(state, message)
         return
     assert message.term == state.term, f"vote asked in term {message.term}, in term {state.term}"
     unbound = state.vote == NOBODY and state.leader == NOBODY
@@ -74,6 +76,16 @@ def on_request_vote(state: RaftState, message: RequestVote) -> None:
         state.vote = message.sender
         state.reset_timeout()
     state.after_persist.append(_reply(state, message, granted=granted))
+
+
+def _stand_sooner(state: RaftState, message: RequestVote) -> None:
+    """As witness, which hears no leader either: that data member cannot win without entries that are here.
+
+    So do not wait for the whole of the longer timeout, only until every data member that could win has had its own.
+    """
+    lacks = not _is_new_enough(state, message) and message.last_index >= state.log.base.index
+    if lacks and message.sender in state.members.data_members and not hears_leader(state):
+        state.timeout_ticks = min(state.timeout_ticks, 2 * state.config.election_timeout_ticks)
 
 
 def _is_new_enough(state: RaftState, message: RequestVote) -> bool:

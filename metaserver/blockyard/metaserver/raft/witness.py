@@ -40,9 +40,11 @@ committed with it, W's log is newer than B's; B is refused, rightly. W and B can
 
 **W leads** (rule 4), to hand over. It stands only after its longer timeout, and only when a data member that would
 vote for it lacks its newest entries and needs nothing older than W's base record (VoteReply carries the voter's last
-index and term). It appends a no-op, ships its tail, and orders the first data member that has all of it to stand. It
-takes no proposals, reads or membership changes. When the peers turn out to need a snapshot it steps down at once, and
-if the handover is not done in two election timeouts it steps down too, so that it cannot sit on the leadership.
+index and term). Once it has had to refuse such a member, it waits no longer than a data member may at most: whoever
+could win has stood by then. It appends a no-op, ships its tail, and orders the first data member that has all of it to
+stand. It takes no proposals, reads or membership changes. When the peers turn out to need a snapshot it steps down at
+once, and if the handover is not done in two election timeouts it steps down too, so that it cannot sit on the
+leadership.
 
 **W's disk.** While a data member is gone, the floor stands still at that member's match and W's log grows with the
 traffic; rule 3 forbids anything else. It ends when the member returns or is replaced (learner, promotion, removal).
