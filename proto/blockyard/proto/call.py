@@ -40,6 +40,8 @@ class Reply:
 
     message: Any
     payload: Payload
+    descriptor: int | None = None
+    """An open file for the caller, who gets one of its own; only where `CallContext.passes_descriptors`."""
 
 
 class CallContext(Protocol):
@@ -56,6 +58,10 @@ class CallContext(Protocol):
 
     def add_done_callback(self, callback: Callable[[], None]) -> None:
         """Call `callback` when the call is over, however it ended; at once when it already is."""
+
+    @property
+    def passes_descriptors(self) -> bool:
+        """Whether a reply to this call may carry a file descriptor: on the lane, over a Unix socket."""
 
     @property
     def payload_length(self) -> int:

@@ -47,6 +47,10 @@ class DoorCall:
         callback()
 
     @property
+    def passes_descriptors(self) -> bool:
+        return False
+
+    @property
     def payload_length(self) -> int:
         return len(self._payload)
 

@@ -73,6 +73,10 @@ class AioCall:
             self._callbacks.append(callback)
 
     @property
+    def passes_descriptors(self) -> bool:
+        return False
+
+    @property
     def payload_length(self) -> int:
         return len(self._payload)
 

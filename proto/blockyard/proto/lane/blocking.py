@@ -4,6 +4,7 @@ Waiting is bounded by the kernel's own socket time-outs, so that a call costs no
 """
 
 import os
+import select
 import socket
 import struct
 import threading
@@ -22,6 +23,8 @@ TICK_S = 1.0
 _BUFFER_BYTES = 64 << 10
 _SKIP_BYTES = 1 << 20
 _GROWTH_BYTES = 1 << 20
+_INT_BYTES = struct.calcsize("@i")
+_ONE_DESCRIPTOR_BYTES = socket.CMSG_LEN(_INT_BYTES)
 
 
 class Idle(Exception):
@@ -44,6 +47,9 @@ class BlockingConnection:
         """The call under way, 0 for none: its server looks at this."""
         self.received_bytes = 0
         self.sent_bytes = 0
+        self.is_local = sock.family == socket.AF_UNIX
+        """Whether file descriptors can be passed."""
+        self._descriptors: list[int] | None = None  # those that have arrived; None: the kernel closes them
         self.broken: Exception | None = None
         """Why no more can be received."""
         self._stall_s = stall_s
@@ -85,8 +91,9 @@ class BlockingConnection:
         raw: Payload | None = None,
         method: int = 0,
         value: int = 0,
+        descriptor: int | None = None,
     ) -> None:
-        """Send one frame.
+        """Send one frame, on a Unix socket with a file descriptor where one is given.
 
         Raises TooLarge before anything is sent when the peer would refuse it, OSError when the peer is gone. After any
         other error the connection is severed: half of the frame may have left.
@@ -94,11 +101,15 @@ class BlockingConnection:
         length = payload_length(raw) if raw is not None else 0
         if self.agreement is not None:
             handshake.check_outgoing(self.agreement.peer, len(message), length)
+        if descriptor is not None:
+            value = 1
+            if not self.is_local:
+                raise errors.NotSupported("a file descriptor cannot leave its machine")
         head = frame.encode(kind, call, message, length, method, value)
         if not (self._sending.acquire(False) or self._sending.acquire(True, self._send_timeout_s)):
             raise ConnectionError(f"the peer took nothing for {self._send_timeout_s:g} s")
         try:
-            payload.send(self.sock, head, raw)
+            payload.send(self.sock, head, raw, descriptor)
         except BaseException as error:
             sever(self.sock)
             if isinstance(error, BlockingIOError) and not isinstance(error, errors.BlockyardError):
@@ -208,6 +219,22 @@ class BlockingConnection:
         """Read and drop the frame whose header was received last."""
         self._skip(header.message_bytes + header.payload_bytes)
 
+    def accept_descriptor(self) -> None:
+        """Let the next answer bring a file descriptor, to be taken by `take_descriptor`."""
+        if not self.is_local:
+            raise errors.NotSupported("a file descriptor is passed over a Unix socket only")
+        self._descriptors = []
+
+    def take_descriptor(self) -> list[int]:
+        """Return the descriptor that has come, none or one; it is the caller's to close."""
+        taken, self._descriptors = self._descriptors or [], None
+        return taken
+
+    def refuse_descriptors(self) -> None:
+        """Close a descriptor that nobody took, and let no more in."""
+        for descriptor in self.take_descriptor():
+            os.close(descriptor)
+
     def pending(self) -> bool:
         """Return whether bytes wait to be received; raises OSError when the peer has gone."""
         if self._end > self._start:
@@ -219,12 +246,24 @@ class BlockingConnection:
             return False
         raise ConnectionError("the peer closed the connection")
 
+    def await_bytes(self, timeout_s: float) -> bool:
+        """Wait `timeout_s` seconds at most for bytes or the peer's end; return whether there are any.
+
+        Raises OSError when the peer has gone.
+        """
+        if timeout_s > 0 and not self.pending():
+            poll = select.poll()
+            poll.register(self.sock, select.POLLIN)
+            poll.poll(timeout_s * 1000)
+        return self.pending()
+
     def close(self) -> None:
         """Close; a thread that is receiving wakes with ConnectionError."""
         if os.getpid() == self._process:  # a forked child's copy must not end its parent's conversation
             sever(self.sock)
         with self._sending:  # nobody sends to a descriptor that may be another's by now
             self.sock.close()
+        self.refuse_descriptors()
 
     # ------------------------------------------------------------------------------------------ bytes
 
@@ -246,7 +285,10 @@ class BlockingConnection:
             self._set_timeout(socket.SO_RCVTIMEO, timeout_s)
             self._receive_timeout_s = timeout_s
         try:
-            count = self.sock.recv_into(view, 0, flags)
+            if self._descriptors is None:
+                count = self.sock.recv_into(view, 0, flags)
+            else:
+                count = self._receive_descriptor(view, flags)
         except BlockingIOError:
             if between_frames:
                 raise Idle from None
@@ -258,6 +300,20 @@ class BlockingConnection:
             raise self.out_of_step(ConnectionError("the peer closed the connection"))
         self.heard_at = time.monotonic()
         self.received_bytes += count
+        return count
+
+    def _receive_descriptor(self, view: memoryview, flags: int) -> int:
+        """Receive bytes, and the descriptor that may come with them; raises FrameError for more than one in all."""
+        assert self._descriptors is not None
+        count, ancillary, status, _ = self.sock.recvmsg_into(
+            [view], _ONE_DESCRIPTOR_BYTES, flags | socket.MSG_CMSG_CLOEXEC
+        )
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                self._descriptors += struct.unpack_from(f"@{len(data) // _INT_BYTES}i", data)
+        if status & socket.MSG_CTRUNC or len(self._descriptors) > 1:
+            self.refuse_descriptors()
+            raise self.out_of_step(FrameError("descriptors", "more than one file descriptor came"))
         return count
 
     def _take_buffered(self, view: memoryview) -> int:

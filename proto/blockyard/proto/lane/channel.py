@@ -239,16 +239,18 @@ class UnaryCall:
         timeout: float | None = None,
         payload: Payload | None = None,
         into: Into | None = None,
+        descriptors: list[int] | None = None,
         **_: Any,
     ) -> Any:
         """Make the call and return its reply.
 
         `timeout` is in seconds; `payload` goes with the request, `into` names where reply payload goes (without it,
-        payload lands in the reply's field `data`). Raises BlockyardError.
+        payload lands in the reply's field `data`). To `descriptors` a file descriptor is appended that the reply brings
+        over a Unix socket; it is the caller's to close, whatever is raised. Raises BlockyardError.
         """
         channel = self._channel
         timeout_s = channel.timeout_s if timeout is None else timeout
-        if self._plain:
+        if self._plain and descriptors is None:
             data = self._serialize(request)
             answer = channel.shared(timeout_s).call(self._id, data, timeout_s)
             try:
@@ -256,6 +258,8 @@ class UnaryCall:
             except DecodeError as error:
                 raise errors.MalformedReply(f"{self._method}: the reply does not parse") from error
         with Stream(channel, self._method, self._serialize, self._deserialize, timeout_s, into) as stream:
+            if descriptors is not None:
+                stream.accept_descriptor(descriptors)
             stream.start(request, payload)
             return stream.receive_reply()
 

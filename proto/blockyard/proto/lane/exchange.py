@@ -105,6 +105,18 @@ class Exchange:
 
     # ------------------------------------------------------------------------------------------ receiving
 
+    def await_answer(self, timeout_s: float) -> bool:
+        """Wait `timeout_s` seconds at most; return whether `next` has something at once. For calls of one thread."""
+        deadline = time.monotonic() + timeout_s
+        while not (self._held or self.over or self.has_answered()):
+            try:
+                arrived = self.connection.await_bytes(deadline - time.monotonic())
+            except OSError as error:
+                raise self.lost(error) from error
+            if not arrived:
+                return False
+        return True
+
     def next(self, take: Callable[[Item], Any]) -> tuple[Item | None, Any]:
         """Return the next MESSAGE, REPLY or END and what `take` made of it; None when the call is over.
 
@@ -241,6 +253,7 @@ class Exchange:
                 return
             self.over = True
             self._changed.notify_all()
+        self.connection.refuse_descriptors()
         if reusable and not self._farewell:
             self._channel.give_back(self.connection)
         else:

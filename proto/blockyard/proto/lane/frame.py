@@ -9,7 +9,7 @@ says. One call goes
 
     unary request:   CALL(message)                          value = deadline in ms from now, 0 for none
     stream request:  CALL  MESSAGE*  END
-    unary answer:    REPLY(message)
+    unary answer:    REPLY(message)                         value = file descriptors that come with it, 0 or 1
     stream answer:   MESSAGE*  END
     any time:        ERROR(ErrorDetail)  the call is over    CANCEL  the caller has given up
                      WINDOW  value = messages the other end may send in addition

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import struct
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -94,12 +95,16 @@ def read_all(payload: Payload) -> bytes:
     return b"".join(pieces)
 
 
-def send(sock: socket.socket, head: bytes, payload: Payload | None) -> None:
-    """Send a frame's head and its payload over a blocking socket.
+def send(sock: socket.socket, head: bytes, payload: Payload | None, descriptor: int | None = None) -> None:
+    """Send a frame's head and its payload over a blocking socket; a descriptor goes with the first byte.
 
     Raises CorruptBlock when a file is shorter than its range: the frame is then broken and so is the connection.
     """
-    if payload is None or payload_length(payload) == 0:
+    if descriptor is not None:
+        assert payload is None or payload_length(payload) == 0, "a frame carries payload or a descriptor"
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("@i", descriptor))
+        sock.sendall(head[sock.sendmsg([head], [rights]) :])
+    elif payload is None or payload_length(payload) == 0:
         sock.sendall(head)
     elif isinstance(payload, FileRange):
         sock.sendall(head, socket.MSG_MORE)

@@ -4,6 +4,7 @@ No other call uses this connection, so payload goes from the socket to the buffe
 that does not read slows its server down by TCP alone.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -40,12 +41,18 @@ class Stream:
         self._deserialize = deserialize
         self._into = into
         self._exchange = Exchange(channel, method, timeout_s)
+        self._descriptors: list[int] | None = None
 
     # ------------------------------------------------------------------------------------------ sending
 
     def start(self, request: Any, raw: Payload | None = None) -> None:
         """Start the call with its only request."""
         self._exchange.start(self._serialize(request), raw)
+
+    def accept_descriptor(self, taken: list[int]) -> None:
+        """Let the answer of a call that answers once bring a file descriptor: it is appended to `taken`."""
+        self._exchange.connection.accept_descriptor()
+        self._descriptors = taken
 
     def start_stream(self) -> None:
         """Start the call; its requests follow by `send`."""
@@ -57,6 +64,10 @@ class Stream:
         message = self._serialize(request)
         self._exchange.await_credit()
         self._exchange.send(frame.MESSAGE, message, raw)
+
+    def send_within(self, seconds: float) -> None:
+        """Let a send wait at most `seconds` for a server that takes nothing: then the call ends in ConnectionLost."""
+        self._exchange.connection.send_within(seconds)
 
     def done_sending(self) -> None:
         """Say that no more requests come."""
@@ -110,14 +121,29 @@ class Stream:
             exchange.send(frame.WINDOW, value=grant)
         return message
 
+    def await_answer(self, timeout_s: float) -> bool:
+        """Wait `timeout_s` seconds at most; return whether `receive` will not have to wait. Raises the call's error."""
+        return self._exchange.await_answer(timeout_s)
+
     def receive_reply(self) -> Any:
         """Return the only answer of a call that answers once."""
         exchange = self._exchange
         item, message = exchange.next(self._take)
         if item is None or item.kind != frame.REPLY:
             raise exchange.lost(FrameError("protocol", "the call ended without its reply"))
+        if self._descriptors is not None:
+            self._take_descriptor(self._descriptors, item.value)
         exchange.leave(reusable=exchange.sent_all)
         return message
+
+    def _take_descriptor(self, taken: list[int], announced: int) -> None:
+        arrived = self._exchange.connection.take_descriptor()
+        if len(arrived) != announced:
+            for descriptor in arrived:
+                os.close(descriptor)
+            self.cancel()
+            raise errors.MalformedReply(f"{self._method}: {announced} descriptors announced, {len(arrived)} came")
+        taken += arrived
 
     def cancel(self) -> None:
         """Give the call up; its server is told."""

@@ -84,6 +84,10 @@ class ThreadCall:
             self._callbacks.append(callback)
 
     @property
+    def passes_descriptors(self) -> bool:
+        return self.connection.is_local
+
+    @property
     def payload_length(self) -> int:
         return self._on_wire or memoryview(self._in_message).nbytes
 
@@ -253,9 +257,11 @@ class ThreadCall:
 
     def send(self, kind: int, result: Any) -> None:
         """Send one answer with its payload; raises TooLarge before anything leaves when the caller would refuse it."""
-        message, raw = (result.message, result.payload) if isinstance(result, Reply) else (result, None)
+        message, raw, descriptor = (result, None, None)
+        if isinstance(result, Reply):
+            message, raw, descriptor = result.message, result.payload, result.descriptor
         self._check_cancelled()
-        self.connection.send(kind, self.id, self.method.serialize(message), raw)
+        self.connection.send(kind, self.id, self.method.serialize(message), raw, descriptor=descriptor)
 
     def finish(self, outcome: str) -> None:
         """The call is over, as `outcome` says: count it, and tell who asked to be told."""
