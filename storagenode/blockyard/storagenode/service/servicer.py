@@ -1,0 +1,126 @@
+"""The Storage service of a node: the same object on the lane, over TCP and the Unix socket, and on gRPC.
+
+Its methods are plain functions that may block, for servers with a thread per call.
+"""
+
+from collections.abc import Callable, Iterator
+
+from blockyard.proto import errors, logs
+from blockyard.proto.blocks import Channels, Patience, PutQueues
+from blockyard.proto.call import CallContext, Reply
+from blockyard.proto.call import register as register_with
+from blockyard.proto.storage_pb2 import (
+    CompactChunkReply,
+    CompactChunkRequest,
+    ListBlocksReply,
+    ListBlocksRequest,
+    NodeInfoReply,
+    NodeInfoRequest,
+    OpenBlockRequest,
+    PutBlocksReply,
+    PutBlocksRequest,
+    ReadBlocksReply,
+    ReadBlocksRequest,
+    VerifyBlockReply,
+    VerifyBlockRequest,
+    WriteBlockReply,
+    WriteBlockRequest,
+)
+from blockyard.proto.storage_pb2_grpc import add_StorageServicer_to_server
+from blockyard.storagenode.service.guard import Guard
+from blockyard.storagenode.service.open_writes import OpenWrites
+from blockyard.storagenode.service.putting import BlockPutter
+from blockyard.storagenode.service.reading import BlockReader
+from blockyard.storagenode.service.writing import BlockWriter
+from blockyard.storagenode.store import BlockStore
+
+LIST_LIMIT = 100_000
+_GROUPS = 1 << 16
+_log = logs.get(__name__)
+
+
+class StorageServicer:
+    """Serves the blocks of one store as one node of the cluster."""
+
+    def __init__(
+        self,
+        store: BlockStore,
+        node: int,
+        guard: Guard,
+        *,
+        patience: Patience | None = None,
+        describe: Callable[[NodeInfoReply], None] | None = None,
+        compact: Callable[[CompactChunkRequest], CompactChunkReply] | None = None,
+    ) -> None:
+        """`describe` adds to NodeInfo what the process knows beside the store; `compact` serves CompactChunk."""
+        self.store = store
+        self.node = node
+        self.channels = Channels()
+        self.writes = OpenWrites(store)
+        self._onward = PutQueues(self.channels, holders_before=1)
+        self._writer = BlockWriter(self.writes, node, guard, self.channels, patience)
+        self._putter = BlockPutter(store, node, guard, self._onward)
+        self._reader = BlockReader(store, guard)
+        self._describe = describe
+        self._compact = compact
+
+    def close(self) -> None:
+        """End what is under way towards other nodes, and make open blocks disappear. The servers have stopped."""
+        self.writes.close()
+        self._writer.close()
+        self._onward.close()
+        self.channels.close()
+
+    def WriteBlock(self, steps: Iterator[WriteBlockRequest], context: CallContext) -> Iterator[WriteBlockReply]:
+        return self._writer.write(steps, context)
+
+    def PutBlocks(self, request: PutBlocksRequest, context: CallContext) -> PutBlocksReply:
+        return self._putter.put(request, context)
+
+    def ReadBlocks(self, request: ReadBlocksRequest, context: CallContext) -> Iterator[Reply | ReadBlocksReply]:
+        return self._reader.read(request, context)
+
+    def OpenBlock(self, request: OpenBlockRequest, context: CallContext) -> Reply:
+        return self._reader.open(request, context)
+
+    def ListBlocks(self, request: ListBlocksRequest, context: CallContext) -> ListBlocksReply:
+        if request.group >= _GROUPS or not 1 <= request.limit <= LIST_LIMIT:
+            raise errors.InvalidArgument(f"group {request.group}, limit {request.limit}: 1 to {LIST_LIMIT} are allowed")
+        found = self.store.list(request.group, request.after, request.limit)
+        return ListBlocksReply(
+            blocks=[block for block, _ in found],
+            lengths=[length for _, length in found],
+            end=len(found) < request.limit,
+        )
+
+    def VerifyBlock(self, request: VerifyBlockRequest, context: CallContext) -> VerifyBlockReply:
+        found = self.store.verify(request.block)
+        if not found.good:
+            _log.warning("block_corrupt", block=request.block, pages=list(found.bad_pages), reason=request.reason)
+            self.store.quarantine(
+                request.block, f"pages {list(found.bad_pages)} are bad; asked because {request.reason}"
+            )
+        return VerifyBlockReply(good=found.good, length=found.length, bad_pages=found.bad_pages, crc32c=found.crc32c)
+
+    def CompactChunk(self, request: CompactChunkRequest, context: CallContext) -> CompactChunkReply:
+        if self._compact is None:
+            raise errors.NotSupported("this node does not compact chunks")
+        return self._compact(request)
+
+    def NodeInfo(self, request: NodeInfoRequest, context: CallContext) -> NodeInfoReply:
+        usage = self.store.usage()
+        reply = NodeInfoReply(
+            node=self.node,
+            blocks=usage.blocks,
+            live_bytes=usage.live_bytes,
+            used_bytes=usage.used_bytes,
+            free_bytes=usage.free_bytes,
+        )
+        if self._describe is not None:
+            self._describe(reply)
+        return reply
+
+
+def register(servicer: StorageServicer, *servers: object) -> None:
+    """Register the service with lane thread servers, and gRPC servers that have worker threads."""
+    register_with(add_StorageServicer_to_server, servicer, *servers)
