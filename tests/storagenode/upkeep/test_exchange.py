@@ -12,6 +12,10 @@ IDS = st.integers(1, 30)
 FATES = (BLOCK_LIVE, BLOCK_LEASED, BLOCK_DEAD, BLOCK_UNKNOWN)
 
 
+def silent(blocks: Sequence[int]) -> None:
+    """A metadata group that does not answer."""
+
+
 class Group:
     """The metadata group's word, and what it was asked."""
 
@@ -70,18 +74,18 @@ def test_with_a_holder_unheard_nothing_looks_as_if_it_were_here_alone() -> None:
 
 
 def test_without_the_metadata_group_only_what_is_certain_is_copied() -> None:
-    found = compare(parties(1, 2, 3), window(n1=[9], n2=[5, 6], n3=[6]), None, never)
+    found = compare(parties(1, 2, 3), window(n1=[9], n2=[5, 6], n3=[6]), silent, never)
     assert found == Difference(missing=(Missing(6, 60, (2, 3)),), unsure=(5,))
 
 
 def test_what_was_dropped_for_good_is_never_missed() -> None:
-    found = compare(parties(1, 2, 3), window(n1=[], n2=[5, 6], n3=[5, 6]), None, lambda block: block == 5)
+    found = compare(parties(1, 2, 3), window(n1=[], n2=[5, 6], n3=[5, 6]), silent, lambda block: block == 5)
     assert [each.block for each in found.missing] == [6]
 
 
 def test_of_holders_that_disagree_about_a_length_most_are_believed() -> None:
     lists = {ME: {}, 2: {5: 10}, 3: {5: 20}, 4: {5: 20}}
-    found = compare(parties(1, 2, 3, 4), lists, None, never)
+    found = compare(parties(1, 2, 3, 4), lists, Group({}).ask, never)
     assert found.missing == (Missing(5, 20, (3, 4)),)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from blockyard.proto.errors import MalformedReply
 from blockyard.proto.ids import SEQUENCE_BITS
-from blockyard.storagenode.upkeep.windows import Entries, windows
+from blockyard.storagenode.upkeep.windows import Entries, rising, windows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,7 +28,7 @@ def test_every_id_of_every_list_is_in_exactly_one_window_and_windows_rise(
 ) -> None:
     seen: dict[int, list[int]] = {holder: [] for holder in lists}
     highest = BASE
-    for window in windows({holder: pages(blocks, sizes[holder - 1]) for holder, blocks in lists.items()}, GROUP):
+    for window in windows({holder: pages(blocks, sizes[holder - 1]) for holder, blocks in lists.items()}):
         ids = [block for blocks in window.values() for block in blocks]
         assert all(block > highest for block in ids)
         highest = max([highest, *ids])
@@ -48,17 +48,22 @@ def test_only_a_page_of_each_list_is_held(blocks: set[int], size: int) -> None:
             fetched += len(page)
             yield page
 
-    for window in windows({1: counted(), 2: pages(blocks, 3)}, GROUP):
+    for window in windows({1: counted(), 2: pages(blocks, 3)}):
         taken += len(window[1])
         assert fetched - taken <= size
 
 
 @pytest.mark.parametrize("page", [[(BASE + 2, 1), (BASE + 1, 1)], [(BASE + 1, 1)] * 2, [(BASE - 1, 1)], [(1, 1)]])
 def test_a_list_that_does_not_rise_within_its_group_is_refused(page: Entries) -> None:
-    with pytest.raises(MalformedReply, match="node 3"):
-        list(windows({3: iter([page])}, GROUP))
+    with pytest.raises(MalformedReply, match="group 5"):
+        list(rising([page], GROUP))
 
 
 def test_a_block_past_the_group_is_refused() -> None:
     with pytest.raises(MalformedReply):
-        list(windows({3: iter([[((GROUP + 1) << SEQUENCE_BITS, 1)]])}, GROUP))
+        list(rising([[((GROUP + 1) << SEQUENCE_BITS, 1)]], GROUP))
+
+
+@given(st.sets(st.integers(BASE + 1, BASE + 60)), st.integers(1, 9))
+def test_a_list_in_order_passes_as_it_is(blocks: set[int], size: int) -> None:
+    assert list(rising(pages(blocks, size), GROUP)) == list(pages(blocks, size))

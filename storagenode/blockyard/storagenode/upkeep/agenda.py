@@ -13,7 +13,7 @@ Fills go in the order of danger: the group whose rarest missing block has the fe
 from dataclasses import dataclass, field
 from typing import Final
 
-from blockyard.proto.cluster_map import ClusterView, PlacementGroup
+from blockyard.proto.cluster_map import ClusterView, GroupHolders
 from blockyard.proto.cluster_pb2 import NODE_DOWN
 
 RETRY_S: Final = 10.0
@@ -42,7 +42,7 @@ class Left:
 
 @dataclass(slots=True)
 class _Entry:
-    row: PlacementGroup
+    row: GroupHolders
     due: float
     complete: bool = False
     fillable: bool = False
@@ -98,7 +98,7 @@ class Agenda:
         if entry is not None:
             entry.complete, entry.due = False, now
 
-    def surveyed(self, survey: Survey, row: PlacementGroup, now: float) -> None:
+    def surveyed(self, survey: Survey, row: GroupHolders, now: float) -> None:
         """A survey is done that was begun when the group had the given row.
 
         It says nothing about a group that others hold since, and does not call complete what changed meanwhile.
@@ -138,7 +138,7 @@ class Agenda:
         assert self._view is not None, "the agenda is asked before it was told a map"
         return self._view
 
-    def row(self, group: int) -> PlacementGroup | None:
+    def row(self, group: int) -> GroupHolders | None:
         """Return who holds a group of this node, None when it is not this node's any more."""
         entry = self._entries.get(group)
         return entry.row if entry else None
@@ -159,6 +159,10 @@ class Agenda:
         if group is not None:
             self._entries[group].due = now + self._period_s * (0.5 + group * _SPREAD % 1.0)
         return group
+
+    def survey_due(self, now: float) -> bool:
+        """Return whether some group is to be surveyed now."""
+        return any(entry.due <= now for entry in self._entries.values())
 
     def next_fill(self) -> int | None:
         """Return the group that is in the greatest danger."""
@@ -190,7 +194,7 @@ class Agenda:
         known = self.view.nodes.get(node)
         return known is not None and known.answers
 
-    def _awaited(self, row: PlacementGroup) -> bool:
+    def _awaited(self, row: GroupHolders) -> bool:
         """Return whether some holder is down: silent, and not given up."""
         nodes = (self.view.nodes.get(node) for node in (*row.nodes, *row.former_nodes) if node != self.me)
         return any(node is not None and node.state == NODE_DOWN for node in nodes)
@@ -200,7 +204,7 @@ class Agenda:
         return entry.complete, len(self.listed(group)), entry.due, group
 
 
-def _only_let_go(before: PlacementGroup, after: PlacementGroup) -> bool:
+def _only_let_go(before: GroupHolders, after: GroupHolders) -> bool:
     """Whether nothing changed but that former holders were let go, or that the preferred one is another."""
     return set(before.nodes) == set(after.nodes) and set(after.former_nodes) <= set(before.former_nodes)
 

@@ -7,7 +7,7 @@ or unknown is not. What this node alone has is asked about too, and dropped when
 Knowing less is safe: a list that ends early makes blocks look rarer than they are, which only means more asking.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,8 +17,8 @@ from blockyard.storagenode.upkeep.windows import Entries, Window, windows
 
 WORTH_COPYING: Final = frozenset((BLOCK_LIVE, BLOCK_LEASED))
 
-Ask = Callable[[Sequence[int]], Sequence[BlockFate]]
-"""Asks the metadata group for the fates of blocks; an answer per block, in order."""
+Ask = Callable[[Sequence[int]], Sequence[BlockFate] | None]
+"""Asks the metadata group for the fates of blocks: an answer per block, in order, or None when it does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +54,17 @@ class Parties:
 
 
 def differences(
-    parties: Parties,
-    group: int,
-    lists: Mapping[int, Iterator[Entries]],
-    ask: Ask | None,
-    never: Callable[[int], bool],
+    parties: Parties, lists: Mapping[int, Iterator[Entries]], ask: Ask, never: Callable[[int], bool]
 ) -> Iterator[Difference]:
     """Yield what each window of the lists says; `lists` has this node's own too.
 
-    `ask` is None while the metadata group does not answer. `never` says of a block whether it was dropped for good.
+    `never` says of a block whether it was dropped for good.
     """
-    for window in windows(lists, group):
+    for window in windows(lists):
         yield compare(parties, window, ask, never)
 
 
-def compare(parties: Parties, window: Window, ask: Ask | None, never: Callable[[int], bool]) -> Difference:
+def compare(parties: Parties, window: Window, ask: Ask, never: Callable[[int], bool]) -> Difference:
     """Return what one window says."""
     mine = window.get(parties.me, {}).keys()
     elsewhere = {holder: blocks for holder, blocks in window.items() if holder != parties.me}
@@ -77,21 +73,20 @@ def compare(parties: Parties, window: Window, ask: Ask | None, never: Callable[[
     certain = lacking.intersection(*others) if others else set()
     alone = mine - set().union(*others) if others and not parties.unheard else set()
     doubtful = sorted((lacking - certain) | alone)
-    if doubtful and ask is None:
-        unsure, wanted, dead = lacking - certain, certain, set[int]()
-    else:
-        fates = dict(zip(doubtful, ask(doubtful), strict=True)) if doubtful and ask else {}
-        unsure = set()
-        wanted = certain | {block for block in lacking - certain if fates[block] in WORTH_COPYING}
-        dead = {block for block in alone if fates[block] == BLOCK_DEAD}
-    return Difference(
-        missing=tuple(_missing(block, elsewhere) for block in sorted(wanted)),
-        dead=tuple(sorted(dead)),
-        unsure=tuple(sorted(unsure)),
-    )
+    answers = ask(doubtful) if doubtful else ()
+    if answers is None:
+        return Difference(_missing(certain, elsewhere), unsure=tuple(sorted(lacking - certain)))
+    fates = dict(zip(doubtful, answers, strict=True))
+    wanted = certain | {block for block in lacking - certain if fates[block] in WORTH_COPYING}
+    dead = sorted(block for block in alone if fates[block] == BLOCK_DEAD)
+    return Difference(_missing(wanted, elsewhere), dead=tuple(dead))
 
 
-def _missing(block: int, lists: Mapping[int, Mapping[int, int]]) -> Missing:
+def _missing(blocks: Iterable[int], lists: Mapping[int, Mapping[int, int]]) -> tuple[Missing, ...]:
+    return tuple(_most_agreed(block, lists) for block in sorted(blocks))
+
+
+def _most_agreed(block: int, lists: Mapping[int, Mapping[int, int]]) -> Missing:
     """Holders that disagree about the length cannot all be right: the most frequent is taken, then the longest."""
     by_length: dict[int, list[int]] = {}
     for holder in sorted(lists):

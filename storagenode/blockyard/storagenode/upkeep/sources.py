@@ -83,7 +83,7 @@ class Round:
         self._refused: dict[int, set[int]] = {}
 
     def next(self, sources: Sources, now: float) -> Pull | None:
-        """Return the next request, None when nothing waits (what is under way may still come back by `retry`)."""
+        """Return the next request, None when nothing waits; what is under way may still come back."""
         while self._waiting:
             first = self._waiting[0]
             source = sources.choose(self._candidates(first), now)
@@ -100,6 +100,15 @@ class Round:
         """A holder did not deliver a block: it is asked of another."""
         self._refused.setdefault(missing.block, set()).add(source)
         self._waiting.insert(0, missing)
+
+    def again(self, missing: Sequence[Missing]) -> None:
+        """Blocks were not reached: they are asked for again."""
+        self._waiting[:0] = missing
+
+    def give_up(self, missing: Sequence[Missing] = ()) -> None:
+        """There is no room here for `missing`, nor for what waits."""
+        self.left += [*missing, *self._waiting]
+        self._waiting.clear()
 
     def _candidates(self, missing: Missing) -> list[int]:
         refused = self._refused.get(missing.block, ())

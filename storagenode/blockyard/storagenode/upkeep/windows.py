@@ -3,11 +3,13 @@
 Pages come from iterators and only one of each list is held, so a comparison takes memory for a page per holder,
 however many blocks there are. Within a window the lists are sets, compared at the speed of C.
 
-Invariants: every id of every list is in exactly one window; the ids of a window are above those of the one before.
+Lists must rise; `rising` sees to it. Invariants: every id of every list is in exactly one window; the ids of a window
+are above those of the one before.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 from blockyard.proto.errors import MalformedReply
 from blockyard.proto.ids import SEQUENCE_BITS
@@ -18,34 +20,41 @@ Entries = Sequence[tuple[int, int]]
 Window = dict[int, dict[int, int]]
 """By holder: block id → length."""
 
+_BEYOND: Final = 1 << 64  # above every id
 
-def windows(lists: Mapping[int, Iterator[Entries]], group: int) -> Iterator[Window]:
-    """Yield the windows of the lists of a placement group, by holder, each an iterator of pages.
 
-    Raises MalformedReply when a list does not rise or has a block of another group, and what the iterators raise.
-    """
-    cursors = {holder: _Cursor(pages, group, holder) for holder, pages in lists.items()}
+def windows(lists: Mapping[int, Iterator[Entries]]) -> Iterator[Window]:
+    """Yield the windows of lists, by holder, each an iterator of pages; raises what these raise."""
+    cursors = {holder: _Cursor(pages) for holder, pages in lists.items()}
     while True:
         for cursor in cursors.values():
             cursor.fill()
         running = [cursor.entries[-1][0] for cursor in cursors.values() if not cursor.ended]
-        bound = min(running) if running else (group + 1) << SEQUENCE_BITS
+        bound = min(running, default=_BEYOND)
         window = {holder: cursor.take(bound) for holder, cursor in cursors.items()}
         if not running and not any(window.values()):
             return
         yield window
 
 
+def rising(pages: Iterable[Entries], group: int) -> Iterator[Entries]:
+    """Yield the pages as they are. Raises MalformedReply when they do not rise, or leave the placement group."""
+    last, limit = group << SEQUENCE_BITS, (group + 1) << SEQUENCE_BITS
+    for page in pages:
+        for block, _ in page:
+            if not last < block < limit:
+                raise MalformedReply(f"a list of group {group} has block {block:#x} after {last:#x}")
+            last = block
+        yield page
+
+
 class _Cursor:
     """One list: the page that is being compared."""
 
-    def __init__(self, pages: Iterator[Entries], group: int, holder: int) -> None:
+    def __init__(self, pages: Iterator[Entries]) -> None:
         self.entries: Entries = ()
         self.ended = False
         self._pages = pages
-        self._holder = holder
-        self._last = (group << SEQUENCE_BITS) - 1
-        self._limit = (group + 1) << SEQUENCE_BITS
 
     def fill(self) -> None:
         """Have at least one entry, unless the list has ended."""
@@ -54,7 +63,6 @@ class _Cursor:
             if page is None:
                 self.ended = True
             else:
-                self._check(page)
                 self.entries = page
 
     def take(self, bound: int) -> dict[int, int]:
@@ -62,12 +70,6 @@ class _Cursor:
         end = bisect_right(self.entries, bound, key=_id)
         taken, self.entries = self.entries[:end], self.entries[end:]
         return dict(taken)
-
-    def _check(self, page: Entries) -> None:
-        for block, _ in page:
-            if not self._last < block < self._limit:
-                raise MalformedReply(f"node {self._holder} listed block {block:#x} after {self._last:#x}")
-            self._last = block
 
 
 def _id(entry: tuple[int, int]) -> int:
