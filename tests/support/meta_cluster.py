@@ -36,7 +36,7 @@ POLL_S = 0.02
 _ports = itertools.count(21_000 + 1_500 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")))
 
 
-_WITH_PARENT = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+WITH_PARENT = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 """Ends a member with the test process, however that ends; it stays one process, with one id."""
 
 
@@ -156,7 +156,7 @@ class MetaCluster:
             sections.setdefault(name, {}).update(keys)
         lines = []
         for name, keys in sections.items():
-            lines += [f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in keys.items())]
+            lines += [f"[{name}]", *(f"{key} = {toml_value(value)}" for key, value in keys.items())]
         member.config.write_text("\n".join(lines) + "\n")
         return member.config
 
@@ -187,7 +187,7 @@ class MetaCluster:
             command = [*wrapper, sys.executable, "-m", "blockyard.metaserver", "serve", "--config", str(member.config)]
             if self.network is not None:
                 command = [*self.network.inside(number), *command]
-            command = [*_WITH_PARENT, *command]
+            command = [*WITH_PARENT, *command]
             # Another hash seed for each: what depends on a set's order would make the members differ.
             variables = {**os.environ, "PYTHONHASHSEED": str(number * 1000 + member.starts), **(environment or {})}
             with member.log.open("ab") as log:
@@ -352,11 +352,11 @@ class MetaCluster:
         return "\n".join(f"--- member {m.id}\n{m.output()[-6000:]}" for m in self.members.values())
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int):
         return str(value)
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml(each) for each in value) + "]"
+        return "[" + ", ".join(toml_value(each) for each in value) + "]"
     return '"' + str(value) + '"'
