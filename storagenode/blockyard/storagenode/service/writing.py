@@ -92,7 +92,8 @@ class _Passage:
         yield WriteBlockReply(received=self._claim.length)
         failpoints.hit("write.opened")
         self._link.open(self._opening.resume)
-        self._link.offer(self._claim.length)
+        if self._claim.length:
+            yield from self._pass_on()
         for step in steps:
             match step.WhichOneof("step"):
                 case "append" if not self._sealed:
@@ -126,6 +127,10 @@ class _Passage:
         context.receive_into(data)
         self._claim.append(piece.offset, data, piece.checksums.crc32c)
         failpoints.hit("write.appended")
+        yield from self._pass_on()
+
+    def _pass_on(self) -> Iterator[WriteBlockReply]:
+        """Give the successor what is here, and answer once it is no further behind than the window."""
         self._link.offer(self._claim.length)
         for _ in self._link.settle():
             yield self._progress()
