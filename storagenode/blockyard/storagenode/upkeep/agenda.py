@@ -157,7 +157,7 @@ class Agenda:
         due = [group for group, entry in self._entries.items() if entry.due <= now]
         group = min(due, key=self._survey_rank, default=None)
         if group is not None:
-            self._entries[group].due = now + self._period_s * (0.5 + group * _SPREAD % 1.0)
+            self._entries[group].due = now + self._period_s * (0.5 + 0.5 * (group * _SPREAD % 1.0))
         return group
 
     def survey_due(self, now: float) -> bool:
