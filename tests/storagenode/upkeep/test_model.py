@@ -70,6 +70,15 @@ class Cluster(RuleBasedStateMachine):
             for node in takers:
                 self.nodes[node].blocks.add(self.last)
 
+    @rule(holder=some_node, stray=some_node)
+    def write_by_an_old_map(self, holder: int, stray: int) -> None:
+        """A writer and a node that know only an older map: one of the two copies is where nobody looks for it."""
+        if holder in self.present and stray not in self.present and self.nodes[holder].up and self.nodes[stray].up:
+            self.last += 1
+            self.live.add(self.last)
+            self.nodes[holder].blocks.add(self.last)
+            self.nodes[stray].blocks.add(self.last)
+
     @rule(pick=st.integers(0, 99))
     def delete(self, pick: int) -> None:
         if self.live:
