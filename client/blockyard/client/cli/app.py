@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 
 import grpc
 import typer
-from blockyard.client.cli import demo, meta, oplog
+from blockyard.client.cli import block, demo, meta, node, oplog, status, upkeep
 from blockyard.client.cli.output import console, say_error, show_json
 from blockyard.proto.errors import BlockyardError
 from blockyard.proto.lane import Channel
@@ -42,6 +42,11 @@ def options(
         os.environ["BLOCKYARD_DEBUG"] = "1"
 
 
+app.command()(status.status)
+app.add_typer(node.app, name="node")
+app.add_typer(block.app, name="block")
+app.command()(upkeep.scrub)
+app.command()(upkeep.gc)
 app.add_typer(meta.app, name="meta")
 app.command()(oplog.oplog)
 app.command()(demo.demo)

@@ -8,6 +8,8 @@ from typing import Annotated, Any, TypeVar, cast
 import grpc
 import typer
 from blockyard.proto import errors
+from blockyard.proto.cluster_pb2_grpc import ClusterStub
+from blockyard.proto.group import GroupChannel
 from blockyard.proto.lane import Channel
 from blockyard.proto.raft_pb2 import MetaStatusReply, MetaStatusRequest
 from blockyard.proto.raft_pb2_grpc import MetaAdminStub
@@ -61,6 +63,13 @@ class Group:
             if not candidates:
                 candidates = list(self.addresses)
                 time.sleep(0.1)
+
+
+@contextmanager
+def cluster(members: str) -> Iterator[Any]:
+    """Yield a stub of the Cluster service of whichever member leads."""
+    with GroupChannel(Group(members).addresses, timeout_s=PATIENCE_S) as channel:
+        yield ClusterStub(cast(grpc.Channel, channel))
 
 
 @contextmanager

@@ -27,6 +27,25 @@ def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console.print(table)
 
 
+def size(count: float) -> str:
+    """Return bytes for people: three digits and a unit of 1024."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.3g} PiB"
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people, its two largest units."""
+    whole = round(seconds)
+    for unit, length, smaller, part in (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1)):
+        if whole >= length:
+            rest = whole % length // part
+            return f"{whole // length} {unit} {rest} {smaller}" if rest else f"{whole // length} {unit}"
+    return f"{whole} s"
+
+
 def say_error(message: str) -> None:
     """Print one line on standard error."""
     sys.stderr.write(f"blockyard: {message}\n")
