@@ -44,6 +44,15 @@ TABLE: Final[Mapping[str, str]] = {
     "put.acknowledging": "every live node behind and this one have the small blocks; the answer has not left",
     "identity.written": "a new identity is written under a temporary name",
     "identity.renamed": "a new identity has its name; the directory is not synced",
+    "store.append.before": "records of blocks are made and nothing of them is written",
+    "store.append.written": "records of blocks are in the page cache and not synced",
+    "store.append.synced": "records of blocks are synced; the index does not know them",
+    "store.pack.created": "the next pack exists and holds no record; the one before it is not finished",
+    "store.seal.synced": "a large block's file is synced under its temporary name; no record speaks of it",
+    "store.seal.logged": "a large block is sealed in the log and the index; its file has not its own name yet",
+    "store.seal.named": "a sealed file has its name; nobody was told",
+    "store.drop.logged": "a drop is in the log and the index; the block's file is still there",
+    "store.drop.renamed": "a dropped block's file has lost its name and still takes space",
 }
 """Every failpoint: its name, and what is true when it is reached."""
 

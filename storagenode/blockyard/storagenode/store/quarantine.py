@@ -1,0 +1,64 @@
+"""Bad replicas, kept aside for people: the newest ones, up to a number of bytes.
+
+0011223344556677-1763676000000000000        what was read as the block
+0011223344556677-1763676000000000000.why    the reason, text
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_WHY: Final = ".why"
+_MOST_ENTRIES: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One bad replica. `path` is where its bytes are, if any were readable."""
+
+    block: int
+    path: Path
+    why: str
+    size: int
+
+
+class Quarantine:
+    """The directory of bad replicas."""
+
+    def __init__(self, path: Path, limit_bytes: int) -> None:
+        self._path = path
+        self._limit = limit_bytes
+
+    def admit(self, block: int, why: str) -> Path:
+        """Write down why; return the path to which the bad bytes may be moved. Raises OSError.
+
+        Nothing here is synced: losing it loses no block.
+        """
+        path = self._path / f"{block:016x}-{time.time_ns():019d}"
+        path.with_name(path.name + _WHY).write_text(why)
+        return path
+
+    def entries(self) -> list[Entry]:
+        """Return what is here, oldest first."""
+        return sorted(self._entries(), key=lambda entry: entry.path.name[17:])
+
+    def shrink(self) -> None:
+        """Let the oldest go until the limits are kept."""
+        entries = self.entries()
+        size = sum(entry.size for entry in entries)
+        for number, entry in enumerate(entries, 1):
+            if size <= self._limit and len(entries) - number < _MOST_ENTRIES:
+                return
+            entry.path.unlink(missing_ok=True)
+            entry.path.with_name(entry.path.name + _WHY).unlink()
+            size -= entry.size
+
+    def _entries(self) -> Iterator[Entry]:
+        for name in os.listdir(self._path):
+            if name.endswith(_WHY):
+                path = self._path / name[: -len(_WHY)]
+                size = path.stat().st_size if path.exists() else 0
+                yield Entry(int(name[:16], 16), path, (self._path / name).read_text(), size)
