@@ -1,13 +1,15 @@
 """What a node is made of: the store, the service and the background work, each from the settings that are its own."""
 
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from blockyard.proto import logs
+from blockyard.proto.blocks import Channels
 from blockyard.proto.cluster_pb2 import NodeHeartbeatReply
+from blockyard.proto.ids import SEQUENCE_BITS
 from blockyard.proto.settings import StorageNode, StorageNodeSettings
 from blockyard.proto.storage_pb2 import NodeInfoReply
 from blockyard.storagenode.node.directory import NodeDirectory
@@ -16,6 +18,11 @@ from blockyard.storagenode.node.known_map import KnownMap
 from blockyard.storagenode.node.service_list import ServiceList
 from blockyard.storagenode.service import StorageServicer
 from blockyard.storagenode.store import BlockStore, StoreSettings
+from blockyard.storagenode.upkeep.calls import UpkeepCalls
+from blockyard.storagenode.upkeep.compaction import Compactor
+from blockyard.storagenode.upkeep.metrics import UpkeepMetrics
+from blockyard.storagenode.upkeep.upkeep import Upkeep, UpkeepSettings
+from prometheus_client.registry import Collector
 
 _log = logs.get(__name__)
 
@@ -39,6 +46,8 @@ class Node:
     servicer: StorageServicer
     services: ServiceList
     heard: Callable[[NodeHeartbeatReply], None]  # is told every answer to a heartbeat
+    metrics: Sequence[Collector]
+    close: Callable[[], None]  # once nothing calls or runs any more
 
 
 def store_settings(own: StorageNode) -> StoreSettings:
@@ -67,12 +76,34 @@ def rebuild_index(directory: NodeDirectory) -> None:
 
 def assemble(wiring: Wiring) -> Node:
     """Return the parts of a registered node; none of them runs yet."""
-    identity = wiring.directory.identity
+    own, identity, store, known = wiring.settings.storagenode, wiring.directory.identity, wiring.store, wiring.known
+    upkeep = Upkeep(
+        store,
+        known,
+        wiring.cluster,
+        identity.node,
+        identity.incarnation,
+        UpkeepSettings(own.scrub_period_s, own.repair_bytes_per_second),
+    )
+    channels = Channels()
 
     def describe(reply: NodeInfoReply) -> None:
         reply.incarnation = identity.incarnation
-        reply.map_epoch = wiring.known.view.epoch
+        reply.map_epoch = known.view.epoch
         reply.version = importlib.metadata.version("blockyard")
 
-    servicer = StorageServicer(wiring.store, identity.node, wiring.guard, describe=describe)
-    return Node(servicer, ServiceList(), lambda reply: None)
+    servicer = StorageServicer(
+        store,
+        identity.node,
+        wiring.guard,
+        describe=describe,
+        compact=Compactor(store, identity.node, known, channels, upkeep.throttle).compact,
+        upkeep=UpkeepCalls(upkeep),
+        chain_failed=lambda block, nodes: upkeep.chain_failed(block >> SEQUENCE_BITS, nodes),
+    )
+
+    def close() -> None:
+        servicer.close()
+        channels.close()
+
+    return Node(servicer, ServiceList([upkeep]), upkeep.heard, [UpkeepMetrics(upkeep)], close)

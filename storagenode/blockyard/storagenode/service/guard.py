@@ -1,7 +1,10 @@
 """What a storage node knows of the cluster, as far as a request must agree with it."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
+
+ChainFailed: TypeAlias = Callable[[int, Sequence[int]], None]
+"""Is told of a block and the nodes of its chain that failed, once it is stored on the others. Returns at once."""
 
 
 class Guard(Protocol):

@@ -3,20 +3,24 @@
 from blockyard.proto import errors, failpoints
 from blockyard.proto.blocks import PutQueues
 from blockyard.proto.call import CallContext
+from blockyard.proto.ids import SEQUENCE_BITS
 from blockyard.proto.storage_pb2 import PutBlocksReply, PutBlocksRequest
 from blockyard.storagenode.service import requests as form
-from blockyard.storagenode.service.guard import Guard
+from blockyard.storagenode.service.guard import ChainFailed, Guard
 from blockyard.storagenode.store import BlockStore, NewBlock
 
 
 class BlockPutter:
     """Serves PutBlocks. A put that fails below `write_min` may leave blocks behind, to which nothing ever refers."""
 
-    def __init__(self, store: BlockStore, node: int, guard: Guard, onward: PutQueues) -> None:
+    def __init__(
+        self, store: BlockStore, node: int, guard: Guard, onward: PutQueues, chain_failed: ChainFailed
+    ) -> None:
         self._store = store
         self._node = node
         self._guard = guard
         self._onward = onward
+        self._chain_failed = chain_failed
 
     def put(self, request: PutBlocksRequest, context: CallContext) -> PutBlocksReply:
         """Carry out one request; returns once this node and those behind it that live have all its blocks."""
@@ -46,6 +50,8 @@ class BlockPutter:
         if outcome is not None:
             reply.nodes.extend(outcome.nodes)
             reply.failed_nodes.extend(outcome.failed)
+            for block in {each.block >> SEQUENCE_BITS: each.block for each in request.blocks}.values():
+                self._chain_failed(block, outcome.failed)
         if len(reply.nodes) < request.write_min:
             raise errors.BelowWriteMin(
                 f"{len(reply.nodes)} nodes have the blocks and {request.write_min} must: write them again elsewhere"

@@ -9,9 +9,13 @@ from blockyard.proto import errors, logs
 from blockyard.proto.blocks import Channels, Patience, PutQueues
 from blockyard.proto.call import CallContext, Reply
 from blockyard.proto.call import register as register_with
+from blockyard.proto.common_pb2 import Empty
 from blockyard.proto.storage_pb2 import (
+    CollectGarbageReply,
+    CollectGarbageRequest,
     CompactChunkReply,
     CompactChunkRequest,
+    HintRepairRequest,
     ListBlocksReply,
     ListBlocksRequest,
     NodeInfoReply,
@@ -21,18 +25,22 @@ from blockyard.proto.storage_pb2 import (
     PutBlocksRequest,
     ReadBlocksReply,
     ReadBlocksRequest,
+    StartScrubReply,
+    StartScrubRequest,
     VerifyBlockReply,
     VerifyBlockRequest,
     WriteBlockReply,
     WriteBlockRequest,
 )
 from blockyard.proto.storage_pb2_grpc import add_StorageServicer_to_server
-from blockyard.storagenode.service.guard import Guard
+from blockyard.storagenode.service.guard import ChainFailed, Guard
 from blockyard.storagenode.service.open_writes import OpenWrites
 from blockyard.storagenode.service.putting import BlockPutter
 from blockyard.storagenode.service.reading import BlockReader
 from blockyard.storagenode.service.writing import BlockWriter
 from blockyard.storagenode.store import BlockStore
+from blockyard.storagenode.upkeep.calls import UpkeepCalls
+from blockyard.storagenode.upkeep.examiner import Examiner
 
 LIST_LIMIT = 100_000
 _GROUPS = 1 << 16
@@ -51,18 +59,25 @@ class StorageServicer:
         patience: Patience | None = None,
         describe: Callable[[NodeInfoReply], None] | None = None,
         compact: Callable[[CompactChunkRequest], CompactChunkReply] | None = None,
+        upkeep: UpkeepCalls | None = None,
+        chain_failed: ChainFailed = lambda block, nodes: None,
     ) -> None:
-        """`describe` adds to NodeInfo what the process knows beside the store; `compact` serves CompactChunk."""
+        """`describe` adds to NodeInfo what the process knows beside the store; `compact` serves CompactChunk.
+
+        `upkeep` serves what repair and scrub have a part in; `chain_failed` is told of nodes that a sealed block lacks.
+        """
         self.store = store
         self.node = node
         self.channels = Channels()
         self.writes = OpenWrites(store)
         self._onward = PutQueues(self.channels, holders_before=1)
-        self._writer = BlockWriter(self.writes, node, guard, self.channels, patience)
-        self._putter = BlockPutter(store, node, guard, self._onward)
+        self._writer = BlockWriter(self.writes, node, guard, self.channels, patience, chain_failed)
+        self._putter = BlockPutter(store, node, guard, self._onward, chain_failed)
         self._reader = BlockReader(store, guard)
         self._describe = describe
         self._compact = compact
+        self._upkeep = upkeep
+        self._examiner = upkeep.examiner if upkeep is not None else Examiner(store, lost=lambda group: None)
 
     def close(self) -> None:
         """End what is under way towards other nodes, and make open blocks disappear. The servers have stopped."""
@@ -94,13 +109,17 @@ class StorageServicer:
         )
 
     def VerifyBlock(self, request: VerifyBlockRequest, context: CallContext) -> VerifyBlockReply:
-        found = self.store.verify(request.block)
-        if not found.good:
-            _log.warning("block_corrupt", block=request.block, pages=list(found.bad_pages), reason=request.reason)
-            self.store.quarantine(
-                request.block, f"pages {list(found.bad_pages)} are bad; asked because {request.reason}"
-            )
+        found = self._examiner.examine(request.block, request.reason or "asked to")
         return VerifyBlockReply(good=found.good, length=found.length, bad_pages=found.bad_pages, crc32c=found.crc32c)
+
+    def HintRepair(self, request: HintRepairRequest, context: CallContext) -> Empty:
+        return self._with_upkeep().HintRepair(request, context)
+
+    def StartScrub(self, request: StartScrubRequest, context: CallContext) -> StartScrubReply:
+        return self._with_upkeep().StartScrub(request, context)
+
+    def CollectGarbage(self, request: CollectGarbageRequest, context: CallContext) -> Iterator[CollectGarbageReply]:
+        return self._with_upkeep().CollectGarbage(request, context)
 
     def CompactChunk(self, request: CompactChunkRequest, context: CallContext) -> CompactChunkReply:
         if self._compact is None:
@@ -118,7 +137,14 @@ class StorageServicer:
         )
         if self._describe is not None:
             self._describe(reply)
+        if self._upkeep is not None:
+            self._upkeep.describe(reply)
         return reply
+
+    def _with_upkeep(self) -> UpkeepCalls:
+        if self._upkeep is None:
+            raise errors.NotSupported("this server stores blocks and does nothing to keep them")
+        return self._upkeep
 
 
 def register(servicer: StorageServicer, *servers: object) -> None:

@@ -17,7 +17,7 @@ from blockyard.proto.blocks.chain_link import TICK_S
 from blockyard.proto.call import CallContext
 from blockyard.proto.storage_pb2 import WriteBlockReply, WriteBlockRequest, WriteData, WriteOpen, WriteSeal
 from blockyard.storagenode.service import requests as form
-from blockyard.storagenode.service.guard import Guard
+from blockyard.storagenode.service.guard import ChainFailed, Guard
 from blockyard.storagenode.service.open_writes import Claim, OpenWrites
 
 _SEALS_AT_ONCE = 8
@@ -28,13 +28,20 @@ class BlockWriter:
     """Serves WriteBlock."""
 
     def __init__(
-        self, writes: OpenWrites, node: int, guard: Guard, channels: Channels, patience: Patience | None = None
+        self,
+        writes: OpenWrites,
+        node: int,
+        guard: Guard,
+        channels: Channels,
+        patience: Patience | None,
+        chain_failed: ChainFailed,
     ) -> None:
         self.writes = writes
         self.node = node
         self.guard = guard
         self.channels = channels
         self.patience = patience or Patience()
+        self.chain_failed = chain_failed
         self.sealers = ThreadPoolExecutor(_SEALS_AT_ONCE, "seal")
         self._buffers: deque[memoryview] = deque(maxlen=_KEPT_BUFFERS)
 
@@ -157,6 +164,8 @@ class _Passage:
         failpoints.hit("seal.sealed")
         self._check_minimum()
         self._sealed = True
+        if core.failed:
+            self._writer.chain_failed(self._opening.block, core.failed)
         reply = self._progress()
         reply.sealed = True
         reply.nodes.extend((self._writer.node, *core.nodes))
