@@ -157,7 +157,7 @@ class StorageCluster:
 
     def __enter__(self) -> "StorageCluster":
         try:
-            self.meta.format()
+            self.meta.format_here()
             self.meta.start()
             self.start()
             self.until_up()

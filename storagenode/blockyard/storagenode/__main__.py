@@ -13,9 +13,10 @@ from pathlib import Path
 from blockyard.proto import logs
 from blockyard.proto.disk.failures import CorruptStorage, DirectoryRefused, StorageFailed
 from blockyard.proto.settings import SettingsError, StorageNodeSettings, load
-from blockyard.storagenode.node.process import EXIT_FAILED, serve
+from blockyard.storagenode.node.process import serve
 
 EXIT_CONFIG = 78
+EXIT_FAILED = 70
 _log = logs.get(__name__)
 
 

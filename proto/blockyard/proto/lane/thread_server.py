@@ -62,7 +62,10 @@ class ThreadServer:
 
     def listen(self, address: str) -> str:
         """Serve on `host:port` or `unix:/path`; return the address with the port that the system chose for 0."""
-        listener = sockets.listen(address)
+        return self.serve(sockets.listen(address), address)
+
+    def serve(self, listener: socket.socket, address: str) -> str:
+        """Serve those who connect, or have connected, to a socket that listens at `address`; see `listen`."""
         if address.startswith("unix:"):
             self._unix_paths.append(Path(address.removeprefix("unix:")))
         else:

@@ -1,12 +1,11 @@
 """A storage node: opens its directory and store, serves both transports, belongs to its cluster, ends in good order."""
 
-import os
 import resource
 import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, cast
@@ -19,10 +18,11 @@ from blockyard.proto.cluster_pb2 import NodeHeartbeatReply, NodeRecord
 from blockyard.proto.cluster_pb2_grpc import ClusterStub
 from blockyard.proto.common_pb2 import Address
 from blockyard.proto.disk.failures import DirectoryRefused
+from blockyard.proto.disk.stop import stop
 from blockyard.proto.errors import BlockyardError
 from blockyard.proto.group import GroupChannel
 from blockyard.proto.ids import NODE, NodeId
-from blockyard.proto.lane import Limits, ThreadServer
+from blockyard.proto.lane import Limits, ThreadServer, sockets
 from blockyard.proto.metrics import ProcessMetrics
 from blockyard.proto.probe import ThreadProbe
 from blockyard.proto.probe_pb2_grpc import add_ProbeServicer_to_server
@@ -38,8 +38,8 @@ from blockyard.storagenode.node.known_map import KnownMap
 from blockyard.storagenode.node.map_watch import MapWatch, fetch_with
 from blockyard.storagenode.node.membership import Heartbeats, register
 from blockyard.storagenode.node.metrics import NodeMetrics
+from prometheus_client.registry import Collector
 
-EXIT_FAILED: Final = 70
 DOOR_WORKERS: Final = 16
 GRACE_S: Final = 3.0
 FOLLOW_S: Final = 0.5
@@ -87,13 +87,14 @@ class StorageNode:
         store = parts.open_store(directory.blocks, settings.storagenode)
         ending.callback(store.close)
         disk = DiskWatch(
-            path / PROBE, lambda: store.usage().syncs, fail_stop, period_s=PROBE_PERIOD_S, hung_after_s=HUNG_AFTER_S
+            path / PROBE, lambda: store.usage().syncs, stop, period_s=PROBE_PERIOD_S, hung_after_s=HUNG_AFTER_S
         )
         disk.start()
         ending.callback(disk.stop)
         group = ending.enter_context(GroupChannel(settings.cluster.metaservers, limits=self._limits()))
         cluster: Any = ClusterStub(cast(grpc.Channel, group))
-        record = self._record()
+        listener = ending.enter_context(self._listener())
+        record = self._record(listener)
         reply = register(cluster, directory, record, self.stopping)
         if reply is None:
             return
@@ -104,7 +105,8 @@ class StorageNode:
         ending.callback(watch.stop)
         guard = Guard(reply.id, known)
         node = parts.assemble(parts.Wiring(settings, directory, store, known, guard, cluster))
-        calls = self._open_doors(node, record.address, ending)
+        ending.callback(node.close)
+        calls = self._open_doors(node, record.address, listener, ending)
         throughput = Throughput([self.metrics.transport("lane", "server"), self.metrics.transport("grpc", "server")])
         condition = Condition(directory, store, known, disk, node.services, throughput, calls)
 
@@ -113,19 +115,21 @@ class StorageNode:
             node.heard(reply)
 
         heartbeats = Heartbeats(cluster, condition.heartbeat, heard, self._end_as_fenced, reply.heartbeat_ms / 1000)
-        self._open_metrics(NodeMetrics(condition, heartbeats), ending)
+        self._open_metrics([NodeMetrics(condition, heartbeats), *node.metrics], ending)
         node.services.start()
         ending.callback(node.services.stop)
         heartbeats.start()
         ending.callback(lambda: heartbeats.stop(farewell=not self._fenced))
-        _log.info(
-            "serving", node=reply.id, name=record.name, address=record.address.host, lane=record.address.lane_port
-        )
+        _log.info("serving", id=reply.id, lane_port=record.address.lane_port, grpc_port=record.address.grpc_port)
         self.stopping.wait()
         guard.end(self._fenced or "it is shutting down")
-        _log.info("stopping", node=reply.id)
+        _log.info("stopping", id=reply.id)
 
-    def _record(self) -> NodeRecord:
+    def _listener(self) -> socket.socket:
+        """Return the lane's socket: who connects before the node has registered waits in its backlog."""
+        return sockets.listen(f"{self.settings.listen.host}:{self.settings.listen.lane_port}")
+
+    def _record(self, listener: socket.socket) -> NodeRecord:
         """Return what the cluster is told at registration."""
         listen, own = self.settings.listen, self.settings.storagenode
         return NodeRecord(
@@ -133,14 +137,16 @@ class StorageNode:
             zone=own.zone,
             address=Address(
                 host=listen.advertise_host or listen.host,
-                lane_port=free_port(listen.host, listen.lane_port),
+                lane_port=listener.getsockname()[1],
                 grpc_port=free_port(listen.host, listen.grpc_port),
                 unix_path=listen.unix_path,
             ),
             capacity_bytes=capacity_bytes(Path(own.data_dir), own.capacity_bytes),
         )
 
-    def _open_doors(self, node: "parts.Node", address: Address, ending: ExitStack) -> Callable[[], int]:
+    def _open_doors(
+        self, node: "parts.Node", address: Address, listener: socket.socket, ending: ExitStack
+    ) -> Callable[[], int]:
         """Serve both transports; return how many calls are under way."""
         settings, host = self.settings, self.settings.listen.host
         lane = ThreadServer(
@@ -158,13 +164,14 @@ class StorageNode:
         ending.callback(lambda: door.stop(GRACE_S))
         door.start(add, host, address.grpc_port)
         ending.callback(lambda: lane.stop(GRACE_S))
-        lane.listen(f"{host}:{address.lane_port}")
+        lane.serve(listener, f"{host}:{address.lane_port}")
         if address.unix_path:
             lane.listen(f"unix:{address.unix_path}")
         return lambda: lane.calls_under_way + door.calls
 
-    def _open_metrics(self, collector: NodeMetrics, ending: ExitStack) -> None:
-        self.metrics.registry.register(collector)
+    def _open_metrics(self, collectors: Sequence[Collector], ending: ExitStack) -> None:
+        for collector in collectors:
+            self.metrics.registry.register(collector)
         settings = self.settings.metrics
         if settings.enabled:
             ending.enter_context(self.metrics.serve(settings.port, settings.host))
@@ -192,12 +199,6 @@ def free_port(host: str, port: int) -> int:
     """Return `port`, or a free one for 0. Raises OSError when it cannot be listened on: better now than later."""
     with socket.create_server((host, port)) as probe:
         return int(probe.getsockname()[1])
-
-
-def fail_stop(error: OSError) -> None:
-    """End the process at once: its disk failed, and nothing it would still say about its blocks can be relied on."""
-    _log.critical("disk_failed", why=error)
-    os._exit(EXIT_FAILED)
 
 
 def raise_descriptor_limit() -> None:
