@@ -1,0 +1,110 @@
+"""Where a rewriting finds its bytes: this node's own replicas, and other holders for what is not here or not sound.
+
+Every page is verified before a byte of it is used.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Final
+
+from blockyard.proto import errors, logs
+from blockyard.proto.blocks import PAGE_BYTES, Channels, Wanted, page_checksums, page_count, read_ranges, widen
+from blockyard.proto.cluster_map import ClusterView
+from blockyard.storagenode.store import BlockStore, OpenedReplica
+from blockyard.storagenode.upkeep.compaction_plan import Part, by_block
+
+RANGES_AT_ONCE: Final = 1_024
+_log = logs.get(__name__)
+
+
+class CompactionSource:
+    """Reads parts of blocks for one job. Used by one thread."""
+
+    def __init__(self, store: BlockStore, node: int, view: ClusterView, channels: Channels) -> None:
+        self._store = store
+        self._node = node
+        self._view = view
+        self._channels = channels
+        self._silent: set[int] = set()
+        """Nodes that did not answer a request: they are asked last."""
+
+    def read(self, parts: Sequence[Part], window: memoryview) -> None:
+        """Put every part at its place in the window.
+
+        Raises UnknownBlock, CorruptBlock or what kept the last holder from answering when no holder has a part.
+        """
+        elsewhere: list[Part] = []
+        for block, wanted in by_block(parts).items():
+            if not self._read_own(block, wanted, window):
+                elsewhere += wanted
+        for start in range(0, len(elsewhere), RANGES_AT_ONCE):
+            self._read_others(elsewhere[start : start + RANGES_AT_ONCE], window)
+
+    # ------------------------------------------------------------------------------------------ own replicas
+
+    def _read_own(self, block: int, parts: Sequence[Part], window: memoryview) -> bool:
+        """Read a block's parts from this node's replica; False when there is none, or it is not sound."""
+        try:
+            with self._store.open_range(block) as replica:
+                for part in parts:
+                    _read_verified(block, replica, part, window)
+        except errors.UnknownBlock:
+            return False
+        except errors.CorruptBlock as error:
+            _log.warning("block_corrupt", block=block, why=error.message)
+            self._store.quarantine(block, error.message)
+            return False
+        return True
+
+    # ------------------------------------------------------------------------------------------ other holders
+
+    def _read_others(self, parts: Sequence[Part], window: memoryview) -> None:
+        """Read parts from other holders: each from its nearest, those that failed from the next."""
+        waiting = [(part, self._holders(part.block)) for part in parts]
+        while waiting:
+            by_node: dict[int, list[tuple[Part, list[int]]]] = {}
+            for part, holders in waiting:
+                if not holders:
+                    raise errors.UnknownBlock(f"no holder of block {part.block:#x} could be read", str(part.block))
+                by_node.setdefault(holders.pop(0), []).append((part, holders))
+            waiting = []
+            for node, asked in by_node.items():
+                outcomes = self._ask(node, [part for part, _ in asked], window)
+                for (part, holders), error in zip(asked, outcomes, strict=True):
+                    if error is None:
+                        continue
+                    if not holders:
+                        raise error
+                    waiting.append((part, holders))
+
+    def _holders(self, block: int) -> list[int]:
+        readers = self._view.readers(block, near_node=self._node, avoid=self._silent)
+        return [node.id for node in readers if node.id != self._node]
+
+    def _ask(self, node: int, parts: Sequence[Part], window: memoryview) -> Sequence[errors.BlockyardError | None]:
+        wanted = [Wanted(part.block, part.offset, window[part.at : part.at + part.length]) for part in parts]
+        try:
+            return read_ranges(
+                self._channels, self._view.node(node).in_chain(), wanted, map_epoch=self._view.epoch, cold=True
+            )
+        except errors.BlockyardError as error:
+            self._silent.add(node)
+            return [error] * len(parts)
+
+
+def _read_verified(block: int, replica: OpenedReplica, part: Part, window: memoryview) -> None:
+    """Read one part of an open replica. Raises CorruptBlock when a page fails, or the replica is too short."""
+    if part.offset + part.length > replica.length:
+        raise errors.CorruptBlock(
+            f"block {block:#x} has {replica.length} bytes, and {part.offset + part.length} are referred to", str(block)
+        )
+    start, length = widen(part.offset, part.length, replica.length)
+    target = window[part.at : part.at + part.length]
+    pages = target if length == part.length else memoryview(bytearray(length))
+    got = os.preadv(replica.fd, [pages], replica.file_offset + start)
+    first = start // PAGE_BYTES
+    expected = list(replica.checksums[first : first + page_count(length)])
+    if got != length or page_checksums(pages) != expected:
+        raise errors.CorruptBlock(f"block {block:#x}: bytes {start} to {start + length} do not match", str(block))
+    if pages is not target:
+        target[:] = pages[part.offset - start : part.offset - start + part.length]
