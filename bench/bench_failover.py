@@ -35,6 +35,7 @@ WORKERS = 16
 ATTEMPT_S = 1.0
 SETTLE_S = 2.0
 PATIENCE_S = 60.0
+IN_STEP_ENTRIES = 100
 
 
 class Load:
@@ -244,13 +245,14 @@ async def _rounds(
 
 
 def _settled_leader(cluster: MetaCluster) -> MetaProcess:
-    """Return the leader once both data members are in step again."""
+    """Return the leader once both data members are in step again: in their logs and in what they have applied."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         leader = cluster.leader()
         status = leader.status()
+        applied = [member.status() for member in cluster.data_members]
         if status is not None and all(
-            member.lag_entries < 100 and member.reachable for member in status.members if member.member.id in (1, 2)
+            each is not None and status.commit_index - each.applied_index < IN_STEP_ENTRIES for each in applied
         ):
             return leader
         time.sleep(0.05)

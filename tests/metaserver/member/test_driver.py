@@ -4,9 +4,10 @@ import asyncio
 import random
 from pathlib import Path
 
+import pytest
 from blockyard.metaserver import raft
 from blockyard.metaserver.member.applier import Applier
-from blockyard.metaserver.member.driver import Driver
+from blockyard.metaserver.member.driver import MADE_UP_TICKS, Driver, ticks_due
 from blockyard.metaserver.member.group_machine import GroupMachine
 from blockyard.metaserver.raft import (
     AppendEntries,
@@ -93,3 +94,11 @@ def test_a_follower_with_a_backlog_answers_first_and_applies_a_batch_in_a_turn(t
         follower.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("passed_s", "ticks"), [(0.0, 1), (0.004, 1), (0.011, 1), (0.026, 3), (0.05, 5), (60.0, MADE_UP_TICKS)]
+)
+def test_a_late_tick_is_made_up_for_but_never_a_whole_election_timeout(passed_s: float, ticks: int) -> None:
+    assert ticks_due(passed_s, 0.01) == ticks
+    assert RaftConfig(FOLLOWER).suspect_after_ticks > MADE_UP_TICKS

@@ -13,7 +13,7 @@ class RaftConfig:
 
     `witness` says that this process keeps no state. `witness_timeout_factor` makes its election timeout that many
     times longer, so a data member that can win wins first. `max_apply_bytes` bounds what is applied at a stretch, some
-    tens of milliseconds of work. Sizes in bytes count entry data only.
+    milliseconds of work. Sizes in bytes count entry data only.
     """
 
     id: MemberId
@@ -29,7 +29,7 @@ class RaftConfig:
     max_inflight_bytes: int = 16 << 20
     max_uncommitted_entries: int = 16_384
     max_uncommitted_bytes: int = 64 << 20
-    max_apply_bytes: int = 128 << 10
+    max_apply_bytes: int = 16 << 10
     max_window_bytes: int = 16 << 20
     max_read_rounds: int = 8
 
