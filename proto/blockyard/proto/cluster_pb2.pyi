@@ -102,7 +102,7 @@ class RegisterNodeReply(_message.Message):
     def __init__(self, id: _Optional[int] = ..., cluster: _Optional[str] = ..., map: _Optional[_Union[ClusterMap, _Mapping]] = ..., heartbeat_ms: _Optional[int] = ...) -> None: ...
 
 class NodeHeartbeatRequest(_message.Message):
-    __slots__ = ("node", "incarnation", "map_epoch", "used_bytes", "free_bytes", "blocks", "requests", "bytes_per_second", "repair_blocks", "repair_bytes", "repair_bytes_per_second", "quarantined_blocks", "sync_us", "leaving", "complete_groups")
+    __slots__ = ("node", "incarnation", "map_epoch", "used_bytes", "free_bytes", "blocks", "requests", "bytes_per_second", "repair_blocks", "repair_bytes", "repair_bytes_per_second", "quarantined_blocks", "sync_us", "leaving", "complete_groups", "starts")
     NODE_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     MAP_EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -118,6 +118,7 @@ class NodeHeartbeatRequest(_message.Message):
     SYNC_US_FIELD_NUMBER: _ClassVar[int]
     LEAVING_FIELD_NUMBER: _ClassVar[int]
     COMPLETE_GROUPS_FIELD_NUMBER: _ClassVar[int]
+    STARTS_FIELD_NUMBER: _ClassVar[int]
     node: int
     incarnation: int
     map_epoch: int
@@ -133,7 +134,8 @@ class NodeHeartbeatRequest(_message.Message):
     sync_us: int
     leaving: bool
     complete_groups: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, node: _Optional[int] = ..., incarnation: _Optional[int] = ..., map_epoch: _Optional[int] = ..., used_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., blocks: _Optional[int] = ..., requests: _Optional[int] = ..., bytes_per_second: _Optional[int] = ..., repair_blocks: _Optional[int] = ..., repair_bytes: _Optional[int] = ..., repair_bytes_per_second: _Optional[int] = ..., quarantined_blocks: _Optional[int] = ..., sync_us: _Optional[int] = ..., leaving: _Optional[bool] = ..., complete_groups: _Optional[_Iterable[int]] = ...) -> None: ...
+    starts: int
+    def __init__(self, node: _Optional[int] = ..., incarnation: _Optional[int] = ..., map_epoch: _Optional[int] = ..., used_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., blocks: _Optional[int] = ..., requests: _Optional[int] = ..., bytes_per_second: _Optional[int] = ..., repair_blocks: _Optional[int] = ..., repair_bytes: _Optional[int] = ..., repair_bytes_per_second: _Optional[int] = ..., quarantined_blocks: _Optional[int] = ..., sync_us: _Optional[int] = ..., leaving: _Optional[bool] = ..., complete_groups: _Optional[_Iterable[int]] = ..., starts: _Optional[int] = ...) -> None: ...
 
 class NodeHeartbeatReply(_message.Message):
     __slots__ = ("map_epoch", "state", "reclaim", "suspect_blocks")

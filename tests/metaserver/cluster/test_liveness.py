@@ -3,8 +3,15 @@
 import pytest
 from blockyard.metaserver.cluster.heartbeats import RELIST_AFTER_MS, SUSPECTS_KEPT, Heartbeats
 from blockyard.metaserver.cluster.liveness import Liveness, LivenessSettings, StateChange
-from blockyard.proto.cluster_pb2 import NODE_DOWN, NODE_DRAINING, NODE_OUT, NODE_UP, NodeHeartbeatRequest
-from blockyard.proto.errors import UnknownNode
+from blockyard.proto.cluster_pb2 import (
+    NODE_DOWN,
+    NODE_DRAINING,
+    NODE_OUT,
+    NODE_UP,
+    NodeHeartbeatRequest,
+    RegisterNodeRequest,
+)
+from blockyard.proto.errors import StaleIncarnation, UnknownNode
 
 from tests.metaserver.cluster.harness import Cluster
 
@@ -137,6 +144,21 @@ def test_a_heartbeat_is_answered_with_epoch_state_and_news_of_dead_blocks() -> N
     assert heartbeats.answer(cluster.view, beat, (5, 5), RELIST_AFTER_MS + 1)[0].reclaim
     heartbeats.registered(2, 0)
     assert heartbeats.answer(cluster.view, beat, (5, 5), 0)[0].reclaim
+
+
+def test_a_heartbeat_of_a_start_that_a_later_one_followed_is_refused() -> None:
+    cluster = Cluster(nodes=3)
+    heartbeats = Heartbeats(Liveness())
+    node = cluster.view.nodes[2]
+    later = RegisterNodeRequest(node=node.message(), starts=node.starts + 1)
+    cluster.run(lambda: cluster.state.register_node(cluster.tx, later, []))
+    old = NodeHeartbeatRequest(node=2, incarnation=node.incarnation, starts=node.starts)
+    with pytest.raises(StaleIncarnation):
+        heartbeats.answer(cluster.view, old, (0, 0), 0)
+    assert 2 not in heartbeats.liveness.heartbeats, "it counted as a sign of life"
+    for starts in (0, later.starts):
+        beat = NodeHeartbeatRequest(node=2, incarnation=node.incarnation, starts=starts)
+        assert heartbeats.answer(cluster.view, beat, (0, 0), 0)[0].state == NODE_UP
 
 
 def test_a_report_is_proposed_only_for_groups_that_wait_for_it() -> None:

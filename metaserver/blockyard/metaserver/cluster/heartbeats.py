@@ -8,7 +8,7 @@ from blockyard.metaserver.cluster.map import MapView
 from blockyard.metaserver.cluster.nodes import owed_reports
 from blockyard.metaserver.cluster.reclaim import Counts
 from blockyard.proto.cluster_pb2 import NodeHeartbeatReply, NodeHeartbeatRequest
-from blockyard.proto.errors import UnknownNode
+from blockyard.proto.errors import StaleIncarnation, UnknownNode
 
 RELIST_AFTER_MS: Final = 600_000
 SUSPECTS_KEPT: Final = 10_000
@@ -57,6 +57,12 @@ class Heartbeats:
         `counts` are the dead blocks that wait and that ever were. Raises UnknownNode, StaleIncarnation.
         """
         node = view.node(heartbeat.node, heartbeat.incarnation)
+        if 0 < heartbeat.starts < node.starts:
+            raise StaleIncarnation(
+                f"node {node.id} ({node.name}) was started for the {node.starts}th time since this one's "
+                f"{heartbeat.starts}th: one of the two runs on a copy of the other's directory; empty the copy",
+                node.name,
+            )
         self.liveness.heard(heartbeat, now_ms)
         owed = owed_reports(view.groups, node.id, heartbeat)
         report = NodeHeartbeatRequest(
