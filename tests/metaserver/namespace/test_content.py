@@ -453,6 +453,35 @@ def test_a_large_file_is_given_back_bit_by_bit(client: Client) -> None:
     assert client.world.faults() == []
 
 
+@pytest.mark.parametrize("size", [0, CHUNK_BYTES * 500 + 1])
+def test_a_large_file_is_cut_off_at_once_and_its_blocks_come_back_bit_by_bit(client: Client, size: int) -> None:
+    file = client.create(ROOT, b"f")
+    client.commit(file, *[piece(CHUNK_BYTES * number, 2, number + 1) for number in range(5_000)])
+    kept = 501 if size else 0
+    client.change("SetAttributes", inode=file, size=size)
+    attributes = client.world.attributes(file)
+    assert (attributes.size, attributes.allocated) == (size, 2 * kept - (1 if size else 0))
+    assert 0 < len(client.world.reclaimed()) < 5_000 - kept
+    assert client.world.faults() == []
+    client.commit(file, piece(CHUNK_BYTES * 4_000, 1, 9_000))
+    client.world.restart()
+    for _ in range(3):
+        client.create(ROOT, b"%d" % client.sequence)
+    assert len(client.world.reclaimed()) == 5_000 - kept
+    slices = client.read("ReadSlices", inode=file).slices
+    assert [each.block for each in slices] == [*range(1, kept + 1), 9_000]
+    assert client.world.faults() == []
+
+
+def test_a_hole_over_many_pieces_within_one_chunk_is_punched_at_once(client: Client) -> None:
+    file = client.create(ROOT, b"f")
+    client.commit(file, *[piece(2 * number, 1, number + 1) for number in range(5_000)])
+    client.change("Allocate", inode=file, offset=0, length=9_000, mode=pb.ALLOCATE_PUNCH_HOLE)
+    assert len(client.read("ReadSlices", inode=file).slices) == 500
+    assert len(client.world.reclaimed()) == 4_500
+    assert client.world.faults() == []
+
+
 @pytest.mark.parametrize(
     ("bad", "expected"),
     [

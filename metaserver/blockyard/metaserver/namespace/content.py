@@ -24,6 +24,8 @@ from blockyard.proto.metadata_pb2 import Attributes
 if TYPE_CHECKING:
     from blockyard.metaserver.namespace.state import State
 
+NEXT_INODE: Final = b"next_inode"
+"""The counter that numbers inodes, and what is set aside of one."""
 FILE_BYTES_MAX: Final = CHUNK_BYTES << 32
 """Largest file: as many chunks as a chunk index can name, 256 PiB."""
 
@@ -153,14 +155,36 @@ def pieces(state: "State", number: int, start: int, end: int) -> Iterator[Piece]
 
 
 def clear(state: "State", record: Attributes, start: int, end: int) -> None:
-    """Let the range [start, end) read as zeros; the size stays."""
+    """Let the range [start, end) read as zeros; the size stays.
+
+    What is more than an entry may give back leaves the file now, chunk by chunk, and is given back entry by entry.
+    """
     if record.allocated == 0:
         return
+    budget, aside = PIECES_DRAINED_PER_ENTRY, 0
     for index, old in list(chunk_rows(state, record.inode, start, end)):
         base = index * CHUNK_BYTES
+        budget -= len(old)
+        if budget < 0 and start <= base and min(base + CHUNK_BYTES, record.size) <= end:
+            aside = aside or state.counters.add(NEXT_INODE)
+            _set_aside(state, record, index, old, aside)
+            continue
         new = slices.without(old, start - base, end - base)
         if new != old:
             exchange(state, record, index, old, new)
+    if aside:
+        state.doomed.put(aside, state.now)
+
+
+def _set_aside(state: "State", record: Attributes, index: int, old: list[Piece], aside: int) -> None:
+    """Take a whole chunk out of a file; its pieces belong to the inode `aside` until they are given back."""
+    key = keys.chunk(record.inode, index)
+    row = state.tx.get(key)
+    assert row is not None, f"chunk {index} of inode {record.inode} was listed and is gone"
+    state.tx.put(keys.chunk(aside, index), row)
+    state.tx.delete(key)
+    state.crowded.unmark(record.inode, index)
+    record.allocated -= slices.bytes_of(old)
 
 
 def resize(state: "State", record: Attributes, size: int) -> None:

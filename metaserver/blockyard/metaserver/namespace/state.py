@@ -10,7 +10,7 @@ file's `nlink` is the number of its dentries; an inode of nlink 0 has an open ha
 from typing import Final
 
 from blockyard.metaserver.namespace.blocks import BlockLeases, References
-from blockyard.metaserver.namespace.content import Doomed
+from blockyard.metaserver.namespace.content import NEXT_INODE, Doomed
 from blockyard.metaserver.namespace.crowded import Crowded
 from blockyard.metaserver.namespace.dentries import Dentries
 from blockyard.metaserver.namespace.locks import LockTable
@@ -23,7 +23,6 @@ from blockyard.proto.metadata_pb2 import FILE_TYPE_DIRECTORY, FILE_TYPE_REGULAR,
 ROOT: Final = 1
 ROOT_MODE: Final = 0o755
 
-NEXT_INODE: Final = b"next_inode"
 NEXT_HANDLE: Final = b"next_handle"
 NEXT_SESSION: Final = b"next_session"
 INODES: Final = b"inodes"
