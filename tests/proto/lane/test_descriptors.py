@@ -130,9 +130,9 @@ def hostile(tmp_path: Path, script: Callable[[Peer, int], None]) -> Iterator[str
         thread.join(TIMEOUT_S)
 
 
-def ask(address: str, descriptors: list[int] | None, body: bytes = b"x", **fields: int) -> ProbeReply:
+def ask(address: str, descriptors: list[int] | None, body: bytes = b"x", count: int = 0) -> ProbeReply:
     with Channel(address, timeout_s=TIMEOUT_S) as channel:
-        reply: ProbeReply = stub_of(channel).Echo(ProbeRequest(body=body, **fields), descriptors=descriptors)
+        reply: ProbeReply = stub_of(channel).Echo(ProbeRequest(body=body, count=count), descriptors=descriptors)
         return reply
 
 

@@ -11,7 +11,7 @@ from blockyard.proto import errors
 from crc32c import crc32c
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
+    from typing_extensions import Buffer as Buffer
 else:
     Buffer = bytes | bytearray | memoryview
 
