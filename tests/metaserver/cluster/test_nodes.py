@@ -45,6 +45,7 @@ def test_a_repeated_registration_of_one_start_is_harmless() -> None:
 
 def test_a_restarted_node_may_listen_elsewhere_and_the_map_says_so() -> None:
     cluster = Cluster(nodes=2)
+    cluster.set_state(2, NODE_DOWN)
     epoch = cluster.epoch
     reply = cluster.register("n2", incarnation=2, number=2, starts=2, port=7001)
     assert reply.map.nodes[1].address.lane_port == 7001
@@ -59,6 +60,13 @@ def test_a_copied_directory_is_refused_because_its_starts_do_not_rise() -> None:
     with pytest.raises(StaleIncarnation, match="copy"):
         cluster.register("n2", incarnation=2, number=2, starts=4)
     assert cluster.reopened().view.nodes[2].starts == 5
+
+
+def test_a_copied_directory_that_starts_beside_a_living_node_does_not_become_that_node() -> None:
+    cluster = Cluster(nodes=2)
+    with pytest.raises(Busy, match="is up elsewhere"):
+        cluster.register("n2", incarnation=2, number=2, starts=2, port=7001)
+    assert cluster.register("n2", incarnation=2, number=2, starts=2).id == 2, "at its own address it restarted quickly"
 
 
 def test_a_wiped_node_becomes_a_new_node_and_the_old_one_is_removed() -> None:

@@ -2,9 +2,9 @@
 
 Identity: a node is its incarnation, a random number from when its disk was empty. It is found by it, keeps its id as
 long as it keeps its disk, and counts its starts, so that a copy of its directory that starts later than the original
-counts one start twice and is refused. An emptied disk is another incarnation and becomes another node; the old one
-under its name is removed, for its blocks are gone. A node that is up cannot be replaced that way: two machines with
-one name in their settings must not throw each other out.
+counts one start twice and is refused; one that starts beside it, elsewhere, waits until it is down. An emptied disk is
+another incarnation and becomes another node; the old one under its name is removed, for its blocks are gone. A node
+that is up cannot be replaced that way: two machines with one name in their settings must not throw each other out.
 
 States: up or draining → down (silent) → out (silent for long) → up again; removed is final. An operator's wish to drain
 is kept while a node is down or out. The leader's `Liveness` proposes what silence means; here it becomes true.
@@ -59,7 +59,8 @@ class Nodes:
 
         Repeating a start's registration is harmless. Raises ForeignCluster; StaleIncarnation when the directory was
         copied or the id is another's; UnknownNode for an id that was never given; Busy (with a time to wait) when a
-        node that is up has the name; InvalidArgument; NoSpace when there are no ids left.
+        node that is up has the name, or this very node is up at another address; InvalidArgument; NoSpace when there
+        are no ids left.
         """
         view, record = self.keeper.view, request.node
         if request.cluster not in ("", view.head.cluster):
@@ -82,6 +83,13 @@ class Nodes:
                 f"node {known.id} ({known.name}) starts for the {request.starts}th time, after its {known.starts}th: "
                 "its directory is a copy or an old state; run the original, or empty this one",
                 record.name,
+            )
+        if known.up and came.address != known.address:
+            raise Busy(
+                f"node {known.id} ({known.name}) is up elsewhere: if it has moved, wait until it is seen to be down "
+                "there; if this is a copy of its directory, empty it",
+                record.name,
+                retry_after_ms=HEARTBEAT_MS,
             )
         state = NODE_DRAINING if known.draining else NODE_UP
         weight = known.weight if known.weight_fixed else _weight(record)
