@@ -52,6 +52,10 @@ TABLE: Final[Mapping[str, str]] = {
     "store.seal.logged": "a large block is sealed in the log and the index; its file has not its own name yet",
     "store.seal.named": "a sealed file has its name; nobody was told",
     "store.drop.logged": "a drop is in the log and the index; the block's file is still there",
+    "store.punch.filled": "fillers span the dropped records of a pack, synced; their pages are still there",
+    "store.rewrite.copied": "the next generation of a pack is complete under a temporary name",
+    "store.rewrite.renamed": "a rewritten pack has its name; the old one is there and the index knows only that",
+    "store.rewrite.switched": "the index knows the rewritten pack; the old one is still there",
     "store.drop.renamed": "a dropped block's file has lost its name and still takes space",
 }
 """Every failpoint: its name, and what is true when it is reached."""

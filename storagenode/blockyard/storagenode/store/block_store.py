@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, NoReturn
 
 from blockyard.proto import failpoints, logs
 from blockyard.proto.disk.directory_lock import DirectoryLock
@@ -52,13 +52,12 @@ from blockyard.storagenode.store.replica import (
     Usage,
     Verification,
 )
+from blockyard.storagenode.store.rewrite import Rewriter
 from blockyard.storagenode.store.row import Row
 from blockyard.storagenode.store.sealing import Sealing
 from blockyard.storagenode.store.space import Space
 
 log = logs.get(__name__)
-
-R = TypeVar("R")
 
 _SWEEP_ROWS: Final = 10_000
 _LAST_BLOCK: Final = 1 << 64
@@ -90,7 +89,7 @@ class BlockStore:
             self._lock.release()
             raise
         self._catalogue = opened.catalogue
-        self._space = Space(self.directory, self._layout.ballast, self.settings, self._used_bytes)
+        self._space = Space(self.directory, self._layout.ballast, self.settings, 0)
         self._log = Log(
             self._layout.packs,
             self._catalogue,
@@ -100,6 +99,18 @@ class BlockStore:
         )
         self._log.unhardened.update(opened.unhardened)
         self._sealing = Sealing(self._layout, self._catalogue, self._log, self.settings.small_block_limit_bytes)
+        self._rewriter = Rewriter(
+            self._layout,
+            self._catalogue,
+            self._log,
+            self._descriptors,
+            self.settings.pack_live_percent,
+            self._settle,
+            self.quarantine,
+            self._space.give_up_ballast,
+        )
+        self._catalogue.index.on_failure = self._index_failed
+        self._space.observe(self._used_bytes())
         self._space.keep_ballast()
         for block, why in opened.report.lost:
             self.quarantine(block, why)
@@ -189,8 +200,8 @@ class BlockStore:
                     taken = self._descriptors.take(block, self._layout.file(block))
                     offset = 0
                 else:
-                    pack = self._catalogue.packs[row.pack]
-                    taken = self._descriptors.take((pack.number, pack.generation), pack.path)
+                    path, key = self._catalogue.packs[row.pack].file_of(block)
+                    taken = self._descriptors.take(key, path)
                     offset = row.payload
         except FileNotFoundError as error:
             self.quarantine(block, f"{error.filename} is missing")
@@ -203,7 +214,7 @@ class BlockStore:
         """Return (block, length) of the first `limit` sealed blocks of the group with ids above `after`, rising."""
         first = max(after + 1, group << 48)
         with self._catalogue.lock:
-            rows = self._read(lambda: self._catalogue.rows(first, group + 1 << 48, limit))
+            rows = self._catalogue.rows(first, group + 1 << 48, limit)
         return [(block, row.length) for block, row in rows]
 
     def groups(self) -> Sequence[int]:
@@ -220,6 +231,7 @@ class BlockStore:
         with self._catalogue.lock:
             total = self._catalogue.total()
             times = list(self._log.sync_times_us)
+        self._space.observe(self._used_bytes())
         room = self._space.room()
         return Usage(
             blocks=total.blocks,
@@ -242,7 +254,7 @@ class BlockStore:
         """
         with self._catalogue.lock:
             row = self._row(block)
-            path = self._layout.file(block) if row.own_file else self._catalogue.packs[row.pack].path
+            path = self._layout.file(block) if row.own_file else self._catalogue.packs[row.pack].file_of(block)[0]
             try:
                 reader = DirectReader(path)
             except FileNotFoundError:
@@ -259,17 +271,19 @@ class BlockStore:
             found.append(crc)
             length += 0 if data is None else len(data)
         reader.close()
+        with self._catalogue.lock:
+            self._row(block)  # what was dropped meanwhile may have read as anything
         return Verification(not bad, length, tuple(bad), checksums.whole(found, row.length))
 
     def quarantine(self, block: int, why: str) -> None:
         """Serve and list the block no longer, because it is bad; its bytes are kept aside for a while."""
-        aside = self._quarantine.admit(block, why)
-        with suppress(OSError), self._catalogue.lock:
+        with self._catalogue.lock:
             row = self._catalogue.get(block)
-            if row is not None and not row.own_file:
-                with self._catalogue.packs[row.pack].path.open("rb") as file:
-                    file.seek(row.payload)
-                    aside.write_bytes(file.read(row.length))
+            if row is None:
+                return
+            aside = self._quarantine.admit(block, why)
+            if not row.own_file:
+                self._quarantine.copy(self._catalogue.packs[row.pack].file_of(block)[0], row.payload, row.length, aside)
 
         def keep(lost: int) -> Path | None:
             with suppress(FileNotFoundError):
@@ -300,31 +314,32 @@ class BlockStore:
             with self._catalogue.lock:
                 rows = self._catalogue.index.rows(0, _LAST_BLOCK)
             aged = ((Row.decode(value).scrubbed_ns, block) for block, value in rows)
-            oldest = self._read(lambda: heapq.nsmallest(max(limit, _SWEEP_ROWS), aged))
+            oldest = heapq.nsmallest(max(limit, _SWEEP_ROWS), aged)
             self._scrub_queue = [block for _, block in reversed(oldest)]
         taken = self._scrub_queue[-limit:][::-1]
         del self._scrub_queue[-limit:]
         return taken
 
     def rewrite_packs(self, budget_bytes: int) -> int:
-        """Not yet."""
-        return 0
+        """Give the space of dropped small blocks back; copy about `budget_bytes` at most, but one pack if one is due.
+
+        Returns the bytes of disk space that came back; 0 when nothing is left to do, or the disk is too full for it.
+        """
+        return self._rewriter.run(budget_bytes)
 
     # ------------------------------------------------------------------------------------------------- inside
 
     def _row(self, block: int) -> Row:
-        row = self._read(lambda: self._catalogue.hot(block))
+        row = self._catalogue.hot(block)
         if row is None:
             raise UnknownBlock("this node does not hold the block", _name(block))
         return row
 
-    def _read(self, read: Callable[[], R]) -> R:
-        """Read from the index; when it turns out corrupt this process ends, and the next one makes it anew."""
-        try:
-            return read()
-        except CorruptIndex as error:
+    def _index_failed(self, error: Exception) -> NoReturn:
+        """End this process; when the index is corrupt, the next one makes it anew."""
+        if isinstance(error, CorruptIndex):
             self._layout.broken.write_text(str(error))
-            stop(error)
+        stop(error)
 
     def _is_here(self, new: NewRecord, known: View) -> bool:
         row = known.get(new.block)
@@ -345,7 +360,9 @@ class BlockStore:
         def applied() -> None:
             failpoints.hit("store.drop.logged")
             for block, row in rows.items():
-                if row.own_file:
+                if not row.own_file:
+                    self._rewriter.dropped(block, row)
+                else:
                     self._descriptors.forget(block)
                     if (path := move_file(block)) is not None:
                         leaving.append(path)
@@ -359,7 +376,7 @@ class BlockStore:
 
     def _tombstone(self, block: int, row: Row, flags: int) -> NewRecord:
         pack = self._catalogue.packs[row.pack]
-        return NewRecord(Kind.DROP, block, flags=flags, aim_pack=pack.number, aim_generation=pack.generation)
+        return NewRecord(Kind.DROP, block, flags=flags, aim_pack=pack.number, aim_generation=pack.aim_generation)
 
     def _doom(self, block: int) -> Path | None:
         """Take a dropped file's name away at once, for the block may come again; its space goes later."""
@@ -371,11 +388,16 @@ class BlockStore:
             return None
         return path
 
-    def _keep(self) -> None:
+    def _settle(self) -> None:
+        """Make durable what is not."""
         if soft := list(self._log.unhardened):
             self._sealing.harden(soft)
         elif self._log.has_unsynced:
             self._log.sync()
+
+    def _keep(self) -> None:
+        self._settle()
+        self._space.observe(self._used_bytes())
         if self._catalogue.index.flush_due:
             self._space.give_up_when_full()
             self._catalogue.index.flush()

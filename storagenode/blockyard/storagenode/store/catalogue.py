@@ -9,8 +9,7 @@ into it; the counters of groups likewise.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from blockyard.storagenode.store.index import GroupCount, Index, PackCount, Position
@@ -156,7 +155,7 @@ class Catalogue:
         for block, row in rows:
             self._hot.pop(block, None)
             encoded.append((block, row.encode() if row else None))
-        self.index.write(encoded, (), ((number, self._pack_count(number)),) if number else (), None)
+        self.index.write(encoded, (), [(number, self._pack_count(number))] if number else (), None)
 
     # ------------------------------------------------------------------------------------------------- inside
 
@@ -180,14 +179,8 @@ class Catalogue:
 
 def _count(counts: dict[int, GroupCount], block: int, old: Row | None, new: Row | None) -> None:
     blocks, size, file_size = counts.get(group_of(block), _ZERO)
-    for row, sign in ((old, -1), (new, 1)):
-        if row is not None:
-            blocks += sign
-            size += sign * row.length
-            file_size += sign * row.length if row.own_file else 0
+    if old is not None:
+        blocks, size, file_size = blocks - 1, size - old.length, file_size - old.length * old.own_file
+    if new is not None:
+        blocks, size, file_size = blocks + 1, size + new.length, file_size + new.length * new.own_file
     counts[group_of(block)] = GroupCount(blocks, size, file_size)
-
-
-def names_of_packs(directory: Path) -> Iterator[Path]:
-    """Yield the paths of all published packs, by name."""
-    yield from sorted(path for path in directory.iterdir() if path.suffix == ".pack")

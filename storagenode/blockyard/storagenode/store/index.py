@@ -15,7 +15,7 @@ own because on a full disk it never returns, and only iterators with `status()` 
 
 import errno
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from struct import Struct
 from typing import Final, NamedTuple
@@ -81,6 +81,8 @@ class Index:
         self.path = path
         self._unlogged = WriteOptions()
         setattr(self._unlogged, "disable_wal", True)  # noqa: B010 - the stub calls it a method
+        self.on_failure: Callable[[Exception], None] = _go_on
+        """Told of each StorageFailed and CorruptIndex before it is raised; while the store serves this is the end."""
         self._unflushed = 0
         self._flushing = threading.Lock()
         try:
@@ -209,15 +211,18 @@ class Index:
             raise OSError(errno.EIO, "RocksDB could not write a table; its file LOG says why (No space left?)")
 
     def _failure(self, doing: str, error: Exception) -> Exception:
-        text = str(error)
-        message = f"Could not {doing} the index in {self.path}: {text}."
         if isinstance(error, StorageFailed | CorruptIndex):
             return error
-        if isinstance(error, OSError) or "No space" in text or "IO error" in text:
-            return StorageFailed(
-                f"{message} This process must end; check the disk (`df`, `dmesg`), then start it again."
-            )
-        return CorruptIndex(message)
+        text = str(error)
+        failure: Exception = CorruptIndex(f"Could not {doing} the index in {self.path}: {text}.")
+        if isinstance(error, OSError) or (("No space" in text or "IO error" in text) and "No such file" not in text):
+            failure = StorageFailed(f"{failure} This process must end; check the disk (`df`, `dmesg`).")
+        self.on_failure(failure)
+        return failure
+
+
+def _go_on(failure: Exception) -> None:
+    return
 
 
 def _options() -> Options:

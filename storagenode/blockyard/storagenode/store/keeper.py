@@ -3,9 +3,8 @@
 import threading
 from collections.abc import Callable
 
-from blockyard.proto import logs
-
-log = logs.get(__name__)
+from blockyard.proto.disk.failures import StorageFailed
+from blockyard.proto.disk.stop import stop
 
 
 class Keeper:
@@ -25,4 +24,7 @@ class Keeper:
 
     def _run(self) -> None:
         while not self._stopped.wait(self._interval_s):
-            self._tick()
+            try:
+                self._tick()
+            except (StorageFailed, OSError) as error:
+                stop(error)

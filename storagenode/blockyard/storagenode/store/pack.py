@@ -14,7 +14,7 @@ import re
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from struct import Struct
 from typing import Final
@@ -74,6 +74,23 @@ class Pack:
     held: int = 0
     disk_bytes: int = 0
     """What the file takes on the disk; 0: not asked yet."""
+    rewriting: bool = False
+    """Its next generation is being copied, and may hold what is dropped meanwhile."""
+    unmoved: set[int] = field(default_factory=set)
+    """Blocks whose rows still mean the generation before, at `unmoved_path`."""
+    unmoved_path: Path = Path()
+    unmoved_generation: int = 0
+
+    def file_of(self, block: int) -> tuple[Path, tuple[int, int]]:
+        """Return the file that the block's row speaks of, and what it is known by among open descriptors."""
+        if block in self.unmoved:
+            return self.unmoved_path, (self.number, self.unmoved_generation)
+        return self.path, (self.number, self.generation)
+
+    @property
+    def aim_generation(self) -> int:
+        """The newest generation that may hold a block which is dropped now."""
+        return self.generation + 1 if self.rewriting else self.generation
 
     def take_disk_bytes(self, *, growing: bool) -> int:
         """Return what the file takes on the disk; asked once unless it is `growing`."""

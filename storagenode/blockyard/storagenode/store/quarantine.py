@@ -7,6 +7,7 @@
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -40,6 +41,12 @@ class Quarantine:
         path = self._path / f"{block:016x}-{time.time_ns():019d}"
         path.with_name(path.name + _WHY).write_text(why)
         return path
+
+    def copy(self, path: Path, offset: int, length: int, aside: Path) -> None:
+        """Keep what can be read of a range, if there is room."""
+        with suppress(OSError), path.open("rb") as file:
+            file.seek(offset)
+            aside.write_bytes(file.read(length))
 
     def entries(self) -> list[Entry]:
         """Return what is here, oldest first."""

@@ -57,6 +57,7 @@ class Recovery:
         self._deep = deep
         self._files: set[int] = set()  # blocks whose files the replay has spoken of
         self._headers: dict[int, tuple[Path, PackHeader]] = {}
+        self._rescanned: dict[int, list[int]] = {}
 
     def run(self) -> Position:
         """Do it; return the end of the log. Raises CorruptIndex when the index must be made anew, BadPack, OSError."""
@@ -67,6 +68,7 @@ class Recovery:
             if number >= position.pack:
                 start = position.offset if number == position.pack else FIRST_RECORD
                 end = Position(number, self._replay(number, start))
+        self._check_rescanned()
         self._settle_files()
         return end
 
@@ -114,7 +116,6 @@ class Recovery:
         moved: list[Change] = []
         pack = self.catalogue.packs[number]
         reader = PackReader(path, header)
-        live = records = 0
         for found in reader.records():
             if isinstance(found, Gap):
                 self.report.damage.append(f"{path} bytes {found.start} to {found.end}")
@@ -122,14 +123,19 @@ class Recovery:
                 row = self.catalogue.get(found.block)
                 if row is not None and row.pack == number:
                     moved.append((found.block, row._replace(offset=found.offset)))
-                    live += row.record_bytes
-                    records += 1
         pack.end = reader.size
         reader.close()
-        if records != pack.live_records:
-            raise CorruptIndex(f"{path} has {records} of {pack.live_records} blocks")
+        self._rescanned[number] = [block for block, _ in moved]
         with self.catalogue.lock:
             self.catalogue.rewrite(moved, number)
+
+    def _check_rescanned(self) -> None:
+        """Demand that every block of a rewritten pack was found there; those dropped since are gone by now."""
+        for number, blocks in self._rescanned.items():
+            rows = [self._row(block) for block in blocks]
+            found = sum(1 for row in rows if row is not None and row.pack == number)
+            if found != self.catalogue.packs[number].live_records:
+                raise CorruptIndex(f"pack {number} has {found} of {self.catalogue.packs[number].live_records} blocks")
 
     # ------------------------------------------------------------------------------------------------- records
 

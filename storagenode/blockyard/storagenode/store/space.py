@@ -8,7 +8,6 @@ there is room again.
 import errno
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -33,8 +32,8 @@ class Room:
 class Space:
     """Watches one store's disk."""
 
-    def __init__(self, directory: Path, ballast: Path, settings: StoreSettings, used: Callable[[], int]) -> None:
-        """`used` says how many bytes the store itself has on the disk."""
+    def __init__(self, directory: Path, ballast: Path, settings: StoreSettings, used: int) -> None:
+        """`used` is how many bytes the store itself has on the disk; say it again from time to time (`observe`)."""
         self._used = used
         self._directory = directory
         self._ballast = ballast
@@ -49,7 +48,7 @@ class Space:
         """Return how full the disk is."""
         disk = os.statvfs(self._directory)
         free = disk.f_bavail * disk.f_frsize
-        used = self._used()
+        used = self._used
         if self._settings.capacity_bytes:
             capacity = min(self._settings.capacity_bytes, used + free)
             return Room(capacity, max(0, min(free, capacity - used)), used)
@@ -69,6 +68,11 @@ class Space:
                 f"{self._directory} has {room.free} of {room.capacity} bytes free and keeps some for deletes and "
                 "repair; add disks or delete"
             )
+        self._used += size
+
+    def observe(self, used: int) -> None:
+        """Take in how many bytes the store has on the disk; between two such calls they are estimated."""
+        self._used = used
 
     def keep_ballast(self) -> None:
         """Have the ballast when there is room for it. Raises OSError for anything but a full disk."""
