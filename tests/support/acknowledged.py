@@ -20,7 +20,7 @@ from blockyard.proto.common_pb2 import RequestId
 from blockyard.proto.ids import BLOCK, PlacementGroup
 from blockyard.proto.metadata_pb2 import OpenSessionRequest
 from blockyard.proto.metadata_pb2_grpc import MetadataStub
-from blockyard.proto.storage_pb2 import PageChecksums, PutBlock, VerifyBlockReply, VerifyBlockRequest
+from blockyard.proto.storage_pb2 import ChainNode, PageChecksums, PutBlock, VerifyBlockReply, VerifyBlockRequest
 from crc32c import crc32c
 
 from tests.support.storage_cluster import StorageCluster, wait_until
@@ -87,13 +87,17 @@ class AcknowledgedBlocks:
 
     def write(self, count: int = 1, length: int = LARGE_BYTES, durable: bool = True) -> list[Acknowledged]:
         """Write large blocks of `length` bytes along chains."""
-        return [self._write(block, self._random.randbytes(length), durable) for block in self.lease(count)]
-
-    def _write(self, block: int, data: bytes, durable: bool) -> Acknowledged:
         view = self.cluster.view()
+        return [self.write_along(block, view.chain(block), view.epoch, length, durable) for block in self.lease(count)]
+
+    def write_along(
+        self, block: int, chain: Sequence[ChainNode], map_epoch: int, length: int = LARGE_BYTES, durable: bool = True
+    ) -> Acknowledged:
+        """Write one block of `length` bytes along a chain, as planned under a map. Raises what the nodes say."""
+        data = self._random.randbytes(length)
         with ChainSender(
-            self.cluster.channels, block, view.chain(block), durable=durable, write_min=view.write_min,
-            map_epoch=view.epoch, session=self.session,
+            self.cluster.channels, block, chain, durable=durable, write_min=min(2, len(chain)), map_epoch=map_epoch,
+            session=self.session,
         ) as sender:  # fmt: skip
             sender.append(data)
             return self._note(block, data, sender.seal().nodes)

@@ -40,6 +40,8 @@ Settings = Mapping[str, Mapping[str, Any]]
 
 WAIT_S = 30.0
 POLL_S = 0.02
+SERVING = b"] serving "
+"""What a node logs once it has registered: from then on the cluster knows this start of it and no earlier one."""
 GROUPS = 32
 FAST: Settings = {"placement": {"placement_groups": GROUPS, "heartbeat_ms": 200, "down_after_ms": 1_000}}
 """Settings of the metadata group in which a dead node is noticed within a second or so."""
@@ -70,6 +72,12 @@ class NodeProcess:
     log: Path
     settings: Settings
     process: "subprocess.Popen[bytes] | None" = None
+    logged_before: int = 0  # bytes in the log when it was last started
+
+    @property
+    def serving(self) -> bool:
+        """Whether the process of the last start has registered and serves."""
+        return self.running and SERVING in self.log.read_bytes()[self.logged_before :]
 
     @property
     def running(self) -> bool:
@@ -185,6 +193,7 @@ class StorageCluster:
         for name in names or tuple(self.nodes):
             node = self.nodes[name]
             assert not node.running
+            node.logged_before = node.log.stat().st_size if node.log.exists() else 0
             command = [*wrapper, sys.executable, "-m", "blockyard.storagenode", "serve", "--config", str(node.config)]
             with node.log.open("ab") as log:
                 node.process = subprocess.Popen(
@@ -228,9 +237,8 @@ class StorageCluster:
     def restart(self, name: str) -> None:
         """Kill a node, start it again and wait until it is up."""
         self.kill(name)
-        before = self.node(name).incarnation
         self.start(name)
-        wait_until(lambda: self.node(name).incarnation == before and self.heard(name), f"{name} is back")
+        self.until_up(name)
 
     def wipe(self, name: str) -> None:
         """Empty the disk of a node that does not run."""
@@ -293,7 +301,7 @@ class StorageCluster:
             for name in wanted:
                 node = self.nodes[name]
                 assert node.running, f"{name} ended: {node.output()[-2000:]}"
-            if not all(self.heard(name) for name in wanted):
+            if not all(self.nodes[name].serving and self.heard(name) for name in wanted):
                 return False
             view = self.view()
             takers = sum(node.takes_writes for node in view.nodes.values())
