@@ -23,7 +23,7 @@ from blockyard.metaserver.state.transaction import MemoryStore
 from blockyard.proto import cluster_pb2, internal_pb2
 from blockyard.proto import metadata_pb2 as pb
 from blockyard.proto.common_pb2 import Address, Caller, RequestId
-from blockyard.proto.errors import BlockyardError, SessionExpired
+from blockyard.proto.errors import BlockyardError
 from blockyard.proto.storage_pb2 import CompactChunkReply, CompactChunkRequest
 from blockyard.storagenode.upkeep.compaction_plan import Rewriting
 from crc32c import crc32c
@@ -215,7 +215,7 @@ class Group:
         if self._session is None or self._session.retired:
             request = pb.OpenSessionRequest(client="compaction", nonce=self.index)
             number = self.run(method_id(f"{METADATA}OpenSession"), request).session
-            self._session = Session(Asking(), number)  # type: ignore[arg-type]
+            self._session = Session(Asking(), number)
         view = self.machine.cluster_state.view(self.machine.tx)
         node = choose_node(view, plan.pieces, {}, 1, ())
         assert node in NODES
@@ -239,6 +239,9 @@ class Group:
         for length, parts in rewriting.windows(16):
             window = bytearray(length)
             for part in parts:
+                if part.block not in self.blocks:
+                    assert self.fate(part.block) in (cluster_pb2.BLOCK_DEAD, cluster_pb2.BLOCK_UNKNOWN)
+                    continue  # it died meanwhile
                 found = self.blocks[part.block][part.offset : part.offset + part.length]
                 assert len(found) == part.length
                 window[part.at : part.at + part.length] = found
@@ -290,6 +293,11 @@ class Group:
             confirm = cluster_pb2.ConfirmReclaimRequest(node=node, incarnation=node, blocks=dead)
             self.run(cluster("ConfirmReclaim"), confirm)
 
+    def fate(self, block: int) -> int:
+        """Return what the metadata group says about a block."""
+        request = cluster_pb2.CheckBlocksRequest(node=1, incarnation=1, blocks=[block])
+        return self.machine.cluster_state.check_blocks(self.machine.tx, request).fates[0]
+
     def collect_orphans(self) -> None:
         """A node asks about every block, and drops those that nobody knows."""
         held = sorted(self.blocks)
@@ -306,8 +314,3 @@ class Group:
     def faults(self) -> list[str]:
         found = [f"{kind} {inode}: {message}" for kind, inode, message in self.machine.check()]
         return found + list(self.machine.cluster_state.check(self.machine.tx))
-
-
-def expired(outcome: object) -> bool:
-    """Return whether a job ended because its session had."""
-    return isinstance(outcome, SessionExpired)

@@ -20,6 +20,7 @@ from blockyard.storagenode.service import StorageServicer
 from blockyard.storagenode.store import BlockStore, StoreSettings
 from blockyard.storagenode.upkeep.calls import UpkeepCalls
 from blockyard.storagenode.upkeep.compaction import Compactor
+from blockyard.storagenode.upkeep.fates import Fates
 from blockyard.storagenode.upkeep.metrics import UpkeepMetrics
 from blockyard.storagenode.upkeep.upkeep import Upkeep, UpkeepSettings
 from prometheus_client.registry import Collector
@@ -86,6 +87,7 @@ def assemble(wiring: Wiring) -> Node:
         UpkeepSettings(own.scrub_period_s, own.repair_bytes_per_second),
     )
     channels = Channels()
+    fates = Fates(wiring.cluster, identity.node, identity.incarnation)
 
     def describe(reply: NodeInfoReply) -> None:
         reply.incarnation = identity.incarnation
@@ -97,7 +99,7 @@ def assemble(wiring: Wiring) -> Node:
         identity.node,
         wiring.guard,
         describe=describe,
-        compact=Compactor(store, identity.node, known, channels, upkeep.throttle).compact,
+        compact=Compactor(store, identity.node, known, channels, upkeep.throttle, fates.ask).compact,
         upkeep=UpkeepCalls(upkeep),
         chain_failed=lambda block, nodes: upkeep.chain_failed(block >> SEQUENCE_BITS, nodes),
     )

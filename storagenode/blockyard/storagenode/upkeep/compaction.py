@@ -15,7 +15,7 @@ from blockyard.proto.storage_pb2 import CompactChunkReply, CompactChunkRequest
 from blockyard.storagenode.node.known_map import KnownMap
 from blockyard.storagenode.store import BlockStore
 from blockyard.storagenode.upkeep.compaction_plan import Rewriting
-from blockyard.storagenode.upkeep.compaction_source import CompactionSource
+from blockyard.storagenode.upkeep.compaction_source import AskFates, CompactionSource
 
 WINDOW_BYTES: Final = 4 << 20
 JOBS_MAX: Final = 2
@@ -35,7 +35,16 @@ class Throttle(Protocol):
 class Compactor:
     """Serves CompactChunk. Any number of threads may use it."""
 
-    def __init__(self, store: BlockStore, node: int, known: KnownMap, channels: Channels, throttle: Throttle) -> None:
+    def __init__(
+        self,
+        store: BlockStore,
+        node: int,
+        known: KnownMap,
+        channels: Channels,
+        throttle: Throttle,
+        fates: AskFates,
+    ) -> None:
+        self._fates = fates
         self.chunks = 0
         self.written_bytes = 0
         self._store = store
@@ -55,6 +64,7 @@ class Compactor:
         if not self._slots.acquire(blocking=False):
             raise errors.Busy(f"{JOBS_MAX} chunks are being rewritten here", retry_after_ms=1_000)
         try:
+            _log.debug("compaction_begun", inode=request.inode, chunk=request.chunk, bytes=rewriting.length)
             self._rewrite(rewriting, request.map_epoch)
         finally:
             self._slots.release()
@@ -65,7 +75,7 @@ class Compactor:
 
     def _rewrite(self, rewriting: Rewriting, map_epoch: int) -> None:
         view = self._known.at_least(map_epoch, MAP_WAIT_S)
-        source = CompactionSource(self._store, self._node, view, self._channels)
+        source = CompactionSource(self._store, self._node, view, self._channels, self._fates)
         chain = view.chain(rewriting.block, near_node=self._node)
         if len(chain) < view.write_min:
             raise errors.BelowWriteMin(f"{len(chain)} nodes take blocks of the group of {rewriting.block:#x}")

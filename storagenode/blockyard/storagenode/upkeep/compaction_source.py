@@ -4,24 +4,41 @@ Every page is verified before a byte of it is used.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from blockyard.proto import errors, logs
 from blockyard.proto.blocks import PAGE_BYTES, Channels, Wanted, page_checksums, page_count, read_ranges, widen
 from blockyard.proto.cluster_map import ClusterView
+from blockyard.proto.cluster_pb2 import BLOCK_DEAD, BLOCK_LIVE, BLOCK_UNKNOWN, BlockFate
 from blockyard.storagenode.store import BlockStore, OpenedReplica
 from blockyard.storagenode.upkeep.compaction_plan import Part, by_block
 
 RANGES_AT_ONCE: Final = 1_024
+
+AskFates = Callable[[Sequence[int]], Sequence[BlockFate] | None]
+"""Asks the metadata group for the fates of blocks; None when it does not answer."""
+
 _log = logs.get(__name__)
+
+
+class _Wish:
+    """A part that other holders are asked for."""
+
+    def __init__(self, part: Part, holders: list[int]) -> None:
+        self.part = part
+        self.holders = holders
+        """Those that are still to be asked, nearest first."""
+        self.error: errors.BlockyardError = errors.UnknownBlock(f"no other node holds block {part.block:#x}")
+        """What the last one said."""
 
 
 class CompactionSource:
     """Reads parts of blocks for one job. Used by one thread."""
 
-    def __init__(self, store: BlockStore, node: int, view: ClusterView, channels: Channels) -> None:
+    def __init__(self, store: BlockStore, node: int, view: ClusterView, channels: Channels, fates: AskFates) -> None:
         self._store = store
+        self._fates = fates
         self._node = node
         self._view = view
         self._channels = channels
@@ -29,9 +46,9 @@ class CompactionSource:
         """Nodes that did not answer a request: they are asked last."""
 
     def read(self, parts: Sequence[Part], window: memoryview) -> None:
-        """Put every part at its place in the window.
+        """Put every part at its place in the window; those of blocks that died meanwhile may stay as they are.
 
-        Raises UnknownBlock, CorruptBlock or what kept the last holder from answering when no holder has a part.
+        Raises UnknownBlock, CorruptBlock or what kept the last holder from answering when a part cannot be had.
         """
         elsewhere: list[Part] = []
         for block, wanted in by_block(parts).items():
@@ -60,22 +77,34 @@ class CompactionSource:
 
     def _read_others(self, parts: Sequence[Part], window: memoryview) -> None:
         """Read parts from other holders: each from its nearest, those that failed from the next."""
-        waiting = [(part, self._holders(part.block)) for part in parts]
+        lost: dict[int, errors.BlockyardError] = {}
+        waiting = [_Wish(part, self._holders(part.block)) for part in parts]
         while waiting:
-            by_node: dict[int, list[tuple[Part, list[int]]]] = {}
-            for part, holders in waiting:
-                if not holders:
-                    raise errors.UnknownBlock(f"no holder of block {part.block:#x} could be read", str(part.block))
-                by_node.setdefault(holders.pop(0), []).append((part, holders))
+            by_node: dict[int, list[_Wish]] = {}
+            for wish in waiting:
+                if wish.holders:
+                    by_node.setdefault(wish.holders.pop(0), []).append(wish)
+                else:
+                    lost[wish.part.block] = wish.error
             waiting = []
-            for node, asked in by_node.items():
-                outcomes = self._ask(node, [part for part, _ in asked], window)
-                for (part, holders), error in zip(asked, outcomes, strict=True):
-                    if error is None:
-                        continue
-                    if not holders:
-                        raise error
-                    waiting.append((part, holders))
+            for node, wishes in by_node.items():
+                outcomes = self._ask(node, [wish.part for wish in wishes], window)
+                for wish, error in zip(wishes, outcomes, strict=True):
+                    if error is not None:
+                        wish.error = error
+                        waiting.append(wish)
+        self._require_dead(lost)
+
+    def _require_dead(self, lost: Mapping[int, errors.BlockyardError]) -> None:
+        """Raise what kept a block from being read unless it is dead: then nothing refers to it, nor ever will.
+
+        A chunk that is being overwritten loses blocks while it is rewritten; the swap leaves their places alone, so
+        what the new block has there is never read.
+        """
+        fates = self._fates(list(lost)) if lost else ()
+        for (_, error), fate in zip(lost.items(), fates or [BLOCK_LIVE] * len(lost), strict=True):
+            if fate not in (BLOCK_DEAD, BLOCK_UNKNOWN):
+                raise error
 
     def _holders(self, block: int) -> list[int]:
         readers = self._view.readers(block, near_node=self._node, avoid=self._silent)
