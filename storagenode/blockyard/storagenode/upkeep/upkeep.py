@@ -31,6 +31,9 @@ COLLECT_PERIOD_S: Final = 6 * 3600.0
 COLLECT_PAUSE_S: Final = 1.0  # between pages of a search that nobody waits for
 STRAY_PERIOD_S: Final = 600.0
 RECLAIM_PERIOD_S: Final = 600.0
+REWRITE_PERIOD_S: Final = 600.0
+REWRITE_PAUSE_S: Final = 1.0  # between two steps while there is something to gain
+REWRITE_BYTES: Final = 64 << 20  # copied in one step
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +79,14 @@ class Upkeep:
         )
         self._reclaim = Chore("reclaim", self._reclaim_once, stopping)
         self._leave = Chore("leave", self._leave_once, stopping)
+        self._rewrite = Chore("rewrite", self._rewrite_once, stopping)
         self._collect = Chore("collect", self._collect_once, stopping)
         self._examine = Chore("examine", self._examine_once, stopping)
         self._hint = Chore("hint", self._hints.send, stopping)
         self._first_collect = True
         self._services = (
             *(self.repair, self.scrubber),
-            *(self._reclaim, self._leave, self._collect, self._examine, self._hint),
+            *(self._reclaim, self._rewrite, self._leave, self._collect, self._examine, self._hint),
         )
 
     # ------------------------------------------------------------------------------------------ life
@@ -148,8 +152,14 @@ class Upkeep:
         self._leave.wake()
 
     def _reclaim_once(self) -> float:
+        before = self.reclaimer.dropped_blocks
         self.reclaimer.run(self._stopping.is_set)
+        if self.reclaimer.dropped_blocks > before:
+            self._rewrite.wake()
         return RECLAIM_PERIOD_S
+
+    def _rewrite_once(self) -> float:
+        return REWRITE_PAUSE_S if self.store.rewrite_packs(REWRITE_BYTES) else REWRITE_PERIOD_S
 
     def _leave_once(self) -> float:
         return AGAIN_S if self.leaving.run(self._stopping.is_set) else STRAY_PERIOD_S
