@@ -405,11 +405,11 @@ class BlockStore:
 
     def _used_bytes(self) -> int:
         with self._catalogue.lock:
-            packs = list(self._catalogue.packs.values())
-            files = self._catalogue.total().file_bytes
-            index = self._catalogue.index.disk_bytes()
-        active = self._log.active
-        return files + index + sum(pack.take_disk_bytes(growing=pack.number >= active) for pack in packs)
+            active = self._log.active
+            packs = sum(
+                pack.take_disk_bytes(growing=pack.number >= active) for pack in self._catalogue.packs.values()
+            )
+            return self._catalogue.total().file_bytes + self._catalogue.index.disk_bytes() + packs
 
 
 @contextmanager

@@ -94,8 +94,9 @@ class Pack:
 
     def take_disk_bytes(self, *, growing: bool) -> int:
         """Return what the file takes on the disk; asked once unless it is `growing`."""
-        if growing or not self.disk_bytes:
-            self.disk_bytes = self.path.stat().st_blocks * 512
+        if growing:
+            return self.path.stat().st_blocks * 512
+        self.disk_bytes = self.disk_bytes or self.path.stat().st_blocks * 512
         return self.disk_bytes
 
     @property

@@ -117,8 +117,8 @@ class Rewriter:
 
     def _disk_bytes(self) -> int:
         with self._catalogue.lock:
-            packs = list(self._catalogue.packs.values())
-        return sum(pack.take_disk_bytes(growing=False) for pack in packs if pack.number < self._limit)
+            packs = [pack for pack in self._catalogue.packs.values() if pack.number < self._limit]
+            return sum(pack.take_disk_bytes(growing=False) for pack in packs)
 
     # ------------------------------------------------------------------------------------------------- holes
 
