@@ -298,6 +298,10 @@ class BlockStore:
         """Return (block, reason) of the bad replicas that are kept, oldest first."""
         return [(entry.block, entry.why) for entry in self._quarantine.entries()]
 
+    def release(self, block: int) -> None:
+        """Keep the bad replicas of a block no longer: a good one has taken their place, or nobody wants one."""
+        self._quarantine.release(block)
+
     def mark_scrubbed(self, block: int, when_ns: int) -> None:
         """Note when the block was last read and found good; forgotten by a crash soon after. Unknown ids are fine."""
         with self._catalogue.lock:

@@ -59,9 +59,18 @@ class Quarantine:
         for number, entry in enumerate(entries, 1):
             if size <= self._limit and len(entries) - number < _MOST_ENTRIES:
                 return
-            entry.path.unlink(missing_ok=True)
-            entry.path.with_name(entry.path.name + _WHY).unlink()
+            self._remove(entry)
             size -= entry.size
+
+    def release(self, block: int) -> None:
+        """Let everything of a block go."""
+        for entry in self._entries():
+            if entry.block == block:
+                self._remove(entry)
+
+    def _remove(self, entry: Entry) -> None:
+        entry.path.unlink(missing_ok=True)
+        entry.path.with_name(entry.path.name + _WHY).unlink(missing_ok=True)
 
     def _entries(self) -> Iterator[Entry]:
         for name in os.listdir(self._path):
