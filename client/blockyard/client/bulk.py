@@ -1,0 +1,196 @@
+"""Many whole files at once: blocks put together on the same nodes, files made together in one change.
+
+While one batch is being committed the blocks of the next are on their way.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Final
+
+from blockyard.client.metadata.session import Session
+from blockyard.client.reader.slice_map import SliceMap
+from blockyard.client.writer.file_core import PUT_BYTES
+from blockyard.proto import errors
+from blockyard.proto import metadata_pb2 as pb
+
+if TYPE_CHECKING:
+    from blockyard.client.filesystem import Filesystem
+
+BATCH_FILES: Final = 512
+BATCH_BYTES: Final = 8 << 20
+_BATCHES_UNDER_WAY: Final = 3
+
+File = tuple[Any, bytes]
+
+
+def put_many(
+    filesystem: "Filesystem", files: Mapping[Any, bytes] | Iterable[File], *, durable: bool, replace: bool
+) -> int:
+    """Write files; see `Filesystem.put_many`."""
+    pairs = files.items() if isinstance(files, Mapping) else files
+    session = filesystem.engine.link.calls.session()
+    under_way: deque[Future[OSError | None]] = deque()
+    failure: OSError | None = None
+    count = 0
+    for batch in _batches(pairs):
+        count += len(batch)
+        if len(under_way) == _BATCHES_UNDER_WAY:
+            failure = failure or under_way.popleft().result()
+        under_way.append(filesystem.engine.reading.submit(_put_batch, filesystem, batch, session, durable, replace))
+    for each in under_way:
+        failure = each.result() or failure
+    if failure is not None:
+        raise failure
+    return count
+
+
+def _batches(pairs: Iterable[File]) -> Iterator[list[File]]:
+    batch: list[File] = []
+    size = 0
+    for path, data in pairs:
+        if batch and (len(batch) == BATCH_FILES or size + len(data) > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append((path, data))
+        size += len(data)
+    if batch:
+        yield batch
+
+
+def _put_batch(
+    filesystem: "Filesystem", batch: Sequence[File], session: Session, durable: bool, replace: bool
+) -> OSError | None:
+    """Write one batch; return the first error."""
+    small = [(path, data) for path, data in batch if len(data) <= PUT_BYTES]
+    failure: OSError | None = None
+    try:
+        failure = _put_small(filesystem, small, session, durable, replace)
+        for path, data in batch:
+            if len(data) > PUT_BYTES:
+                _put_large(filesystem, path, data, durable, replace)
+    except OSError as error:
+        failure = failure or error
+    return failure
+
+
+def _put_large(filesystem: "Filesystem", path: Any, data: bytes, durable: bool, replace: bool) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if replace else os.O_EXCL)
+    with filesystem.open_raw(path, flags, "wb") as file:
+        file.write(data)
+        if durable:
+            file.fsync()
+
+
+def _put_small(
+    filesystem: "Filesystem", files: Sequence[File], session: Session, durable: bool, replace: bool
+) -> OSError | None:
+    engine = filesystem.engine
+    names = engine.link.namespace
+    deadline_s = time.monotonic() + engine.deadline_s
+    contents = [data for _, data in files if data]
+    blocks = iter(engine.blocks.put_all(contents, session, durable=durable, deadline_s=deadline_s))
+    failure: OSError | None = None
+    operations: list[pb.Operation] = []
+    made: list[tuple[Any, int, bytes]] = []
+    parents: dict[bytes, int] = {}
+    mode = 0o666 & ~filesystem.umask
+    for path, data in files:
+        block = next(blocks) if data else 0
+        try:
+            with filesystem.about(path) as encoded:
+                directory, name = os.path.split(encoded)
+                parent = parents.get(directory)
+                if parent is None or name in (b"", b".", b".."):
+                    parent, name = names.find_parent(encoded)
+                    parents[directory] = parent
+        except OSError as error:
+            failure = failure or error
+            continue
+        length = len(data)
+        slices = [pb.Slice(length=length, block=block, block_length=length)] if data else []
+        request = pb.PutFileRequest(parent=parent, name=name, mode=mode, slices=slices, size=length, replace=replace)
+        operations.append(pb.Operation(put_file=request))
+        made.append((path, parent, name))
+    outcomes = names.batch(operations, session)
+    for (path, parent, name), outcome in zip(made, outcomes, strict=True):
+        if outcome.HasField("error"):
+            refusal = errors.from_detail(outcome.error)
+            refusal.filename = os.fspath(path)
+            failure = failure or refusal
+        else:
+            names.named(parent, name, outcome.entry.attributes)
+    return failure
+
+
+def get_many(filesystem: "Filesystem", paths: Iterable[Any]) -> Iterator[File]:
+    """Yield whole files; see `Filesystem.get_many`."""
+    engine = filesystem.engine
+    under_way: deque[Future[list[File]]] = deque()
+    batch: list[Any] = []
+    for path in paths:
+        batch.append(path)
+        if len(batch) == BATCH_FILES:
+            if len(under_way) == _BATCHES_UNDER_WAY:
+                yield from under_way.popleft().result()
+            under_way.append(engine.background.submit(_get_batch, filesystem, batch))
+            batch = []
+    under_way.append(engine.background.submit(_get_batch, filesystem, batch))
+    while under_way:
+        yield from under_way.popleft().result()
+
+
+def _get_batch(filesystem: "Filesystem", paths: Sequence[Any]) -> list[File]:
+    """Return the content of files: one call for their inodes, one for their slices, then their bytes."""
+    engine = filesystem.engine
+    inodes = _find_all(filesystem, paths)
+    reads = [pb.Operation(read_slices=pb.ReadSlicesRequest(inode=inode)) for inode in inodes]
+    found: list[File] = []
+    outcomes = engine.link.calls.read("Batch", pb.BatchRequest(operations=reads)).outcomes if reads else []
+    for path, outcome in zip(paths, outcomes, strict=True):
+        with filesystem.about(path):
+            if outcome.HasField("error"):
+                raise errors.from_detail(outcome.error)
+            found.append((path, _content(filesystem, path, outcome.read_slices)))
+    return found
+
+
+def _content(filesystem: "Filesystem", path: Any, reply: pb.ReadSlicesReply) -> bytes:
+    size = reply.attributes.size
+    if not size:
+        return b""
+    known = SliceMap(reply.attributes.version)
+    known.learn(0, size, reply)
+    buffer = bytearray(size)
+    try:
+        if not known.knows(0, size):
+            return filesystem.read_bytes(path)
+        filesystem.engine.bytes.read(known.segments(0, size), memoryview(buffer), ahead=False)
+    except errors.UnknownBlock:
+        return filesystem.read_bytes(path)  # it changed meanwhile
+    return bytes(buffer)
+
+
+def _find_all(filesystem: "Filesystem", paths: Sequence[Any]) -> list[int]:
+    names = filesystem.engine.link.namespace
+    parents: dict[bytes, int] = {}
+    lookups = []
+    for path in paths:
+        with filesystem.about(path) as encoded:
+            directory, name = os.path.split(encoded)
+            if directory not in parents:
+                parents[directory] = names.find_parent(encoded)[0]
+            lookups.append(pb.Operation(lookup=pb.LookupRequest(parent=parents[directory], name=name)))
+    outcomes = (
+        filesystem.engine.link.calls.read("Batch", pb.BatchRequest(operations=lookups)).outcomes if lookups else []
+    )
+    inodes = []
+    for path, outcome in zip(paths, outcomes, strict=True):
+        with filesystem.about(path) as encoded:
+            if outcome.HasField("error"):
+                raise errors.from_detail(outcome.error)
+            found = outcome.entry.attributes
+            inodes.append(names.find(encoded).inode if found.type == pb.FILE_TYPE_SYMLINK else found.inode)
+    return inodes

@@ -1,0 +1,145 @@
+"""One upload on its way to its nodes, in steps that a pool of threads carries out."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from blockyard.client.metadata.session import Session
+from blockyard.client.writer.block_writer import BlockWriter, PageCutter
+from blockyard.client.writer.file_core import PUT_BYTES, Upload
+from blockyard.proto import errors, logs
+from blockyard.proto.blocks import ChainSender
+from blockyard.proto.blocks.pages import Buffer
+from blockyard.proto.retry import Retry
+
+_log = logs.get(__name__)
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """A chain that takes the upload's bytes."""
+
+    block: int
+    sender: ChainSender
+    cutter: PageCutter
+    sent: int = 0
+    """Pieces given to the chain."""
+
+
+class StreamJob:
+    """Sends an upload's pieces as they come. While none come no thread is taken.
+
+    The pieces stay in memory until the block is sealed: when too few nodes of its chain are left it is written again
+    from its first byte, on others.
+    """
+
+    def __init__(
+        self,
+        blocks: BlockWriter,
+        pool: Executor,
+        upload: Upload,
+        session: Session,
+        *,
+        lock: threading.Condition,
+        durable: Callable[[], bool],
+        done: Callable[[Upload, int, errors.BlockyardError | None], None],
+    ) -> None:
+        """`lock` guards the upload; `done` is called without it, with the block's id, or with the error."""
+        self._blocks = blocks
+        self._pool = pool
+        self._upload = upload
+        self._session = session
+        self._lock = lock
+        self._durable = durable
+        self._done = done
+        self._scheduled = False
+        self._attempt: _Attempt | None = None
+        self._attempts: Retry | None = None
+
+    def wake(self) -> None:
+        """There are new pieces, or the upload has ended. Called with the lock."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._pool.submit(self._run)
+
+    def _run(self) -> None:
+        try:
+            while self._step():
+                pass
+        except errors.BlockyardError as error:
+            self._give_up(error)
+        except BaseException as error:
+            self._give_up(errors.from_exception(error))
+            raise
+
+    def _step(self) -> bool:
+        """Send what is there; return whether to go on at once. Raises what ends the upload."""
+        with self._lock:
+            upload = self._upload
+            attempt = self._attempt
+            pieces = upload.pieces[attempt.sent if attempt is not None else 0 :]
+            ended, length = upload.ended, upload.length
+            if not pieces and not ended:
+                self._scheduled = False
+                return False
+        try:
+            if attempt is None and ended and length <= PUT_BYTES:
+                durable = self._durable()
+                block = self._put(pieces, durable)
+            else:
+                durable = True  # the sync of one block overlaps with the bytes of the next
+                block = self._send(pieces, ended)
+        except errors.BlockyardError as error:
+            self._drop_attempt()
+            if self._attempts is None:
+                self._attempts = self._blocks.attempts(time.monotonic() + self._blocks.link.deadline_s)
+            self._blocks.wait_after(self._attempts, error)
+            return True
+        self._attempts = None
+        if not block:
+            return True
+        with self._lock:
+            self._scheduled = False
+            upload.durable = durable
+        self._done(upload, block, None)
+        return False
+
+    def _put(self, pieces: list[bytearray], durable: bool) -> int:
+        content: Buffer = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        deadline_s = time.monotonic() + self._blocks.link.deadline_s
+        return self._blocks.put(content, self._session, durable=durable, deadline_s=deadline_s)
+
+    def _send(self, pieces: list[bytearray], ended: bool) -> int:
+        """Send pieces down the chain; return the block's id once it is sealed, else 0."""
+        if self._session.is_over:
+            raise errors.SessionExpired(f"session {self._session.number} is over")
+        attempt = self._attempt
+        if attempt is None:
+            block, sender = self._blocks.open(self._session, durable=True)
+            attempt = self._attempt = _Attempt(block, sender, PageCutter(sender.append))
+        for piece in pieces:
+            attempt.cutter.add(piece)
+            attempt.sent += 1
+        if not ended:
+            return 0
+        attempt.cutter.end()
+        sealed = attempt.sender.seal()
+        self._blocks.ids.failed(sealed.failed)
+        self._attempt = None
+        return attempt.block
+
+    def _drop_attempt(self) -> None:
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            self._blocks.ids.failed(attempt.sender.failed)
+            attempt.sender.abort()
+
+    def _give_up(self, error: errors.BlockyardError) -> None:
+        self._drop_attempt()
+        _log.warning("upload_failed", bytes=self._upload.length, why=str(error))
+        with self._lock:
+            self._scheduled = False
+            self._attempts = None
+        self._done(self._upload, 0, error)
