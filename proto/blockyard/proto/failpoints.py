@@ -52,6 +52,8 @@ TABLE: Final[Mapping[str, str]] = {
     "store.seal.logged": "a large block is sealed in the log and the index; its file has not its own name yet",
     "store.seal.named": "a sealed file has its name; nobody was told",
     "store.drop.logged": "a drop is in the log and the index; the block's file is still there",
+    "store.rebuild.begun": "the index was thrown away, to be made anew from the packs",
+    "store.rebuild.replayed": "the index was made anew and is not on disk yet",
     "store.punch.filled": "fillers span the dropped records of a pack, synced; their pages are still there",
     "store.rewrite.copied": "the next generation of a pack is complete under a temporary name",
     "store.rewrite.renamed": "a rewritten pack has its name; the old one is there and the index knows only that",

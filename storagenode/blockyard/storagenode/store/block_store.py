@@ -74,6 +74,7 @@ class BlockStore:
         self._descriptors = Descriptors(self.settings.open_files)
         self._doomed = 0
         self._scrub_queue: list[int] = []
+        self._sweep_due = False
 
     # ------------------------------------------------------------------------------------------------- life
 
@@ -98,6 +99,7 @@ class BlockStore:
             self._space.give_up_ballast,
         )
         self._log.unhardened.update(opened.unhardened)
+        self._sweep_due = not opened.was_clean
         self._sealing = Sealing(self._layout, self._catalogue, self._log, self.settings.small_block_limit_bytes)
         self._rewriter = Rewriter(
             self._layout,
@@ -401,18 +403,26 @@ class BlockStore:
 
     def _keep(self) -> None:
         self._settle()
+        if self._sweep_due:
+            self._sweep()
         self._space.observe(self._used_bytes())
         if self._catalogue.index.flush_due:
             self._space.give_up_when_full()
             self._catalogue.index.flush()
         self._space.keep_ballast()
 
+    def _sweep(self) -> None:
+        """Remove files that a crash left without a block: dropped, and their end not on the disk."""
+        self._sweep_due = False
+        for shard in self._layout.shards():
+            for path in recovery.strays(self._layout, self._catalogue, shard):
+                path.unlink()
+                log.info("stray_removed", file=path.name)
+
     def _used_bytes(self) -> int:
         with self._catalogue.lock:
             active = self._log.active
-            packs = sum(
-                pack.take_disk_bytes(growing=pack.number >= active) for pack in self._catalogue.packs.values()
-            )
+            packs = sum(pack.take_disk_bytes(growing=pack.number >= active) for pack in self._catalogue.packs.values())
             return self._catalogue.total().file_bytes + self._catalogue.index.disk_bytes() + packs
 
 

@@ -4,7 +4,7 @@ import shutil
 from dataclasses import dataclass
 from typing import Final
 
-from blockyard.proto import logs
+from blockyard.proto import failpoints, logs
 from blockyard.proto.disk.failures import CorruptStorage
 from blockyard.storagenode.store.catalogue import Catalogue
 from blockyard.storagenode.store.index import CorruptIndex, Index, Position
@@ -47,7 +47,9 @@ def rebuild(layout: Layout) -> Opened:
     """Make the index anew from packs and files. Killed in between, the next start goes on. As `open_directory`."""
     layout.broken.touch()
     shutil.rmtree(layout.index, ignore_errors=True)
+    failpoints.hit("store.rebuild.begun")
     opened = _recover(layout, deep=True)
+    failpoints.hit("store.rebuild.replayed")
     opened.catalogue.index.flush()
     layout.broken.unlink()
     return opened

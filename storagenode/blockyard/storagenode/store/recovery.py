@@ -20,6 +20,7 @@ from blockyard.storagenode.store.index import CorruptIndex, Position
 from blockyard.storagenode.store.layout import Layout, parse_block
 from blockyard.storagenode.store.media import DirectReader
 from blockyard.storagenode.store.pack import FIRST_RECORD, UNFINISHED, Pack, PackHeader, parse_name, read_header
+from blockyard.storagenode.store.quarantine import Quarantine
 from blockyard.storagenode.store.record import UNSYNCED, Kind, Record
 from blockyard.storagenode.store.replica import PAGE_BYTES
 from blockyard.storagenode.store.row import Row
@@ -56,6 +57,7 @@ class Recovery:
         self.unhardened: dict[int, tuple[Position, Row]] = {}
         self._deep = deep
         self._files: set[int] = set()  # blocks whose files the replay has spoken of
+        self._dropped: set[int] = set()
         self._headers: dict[int, tuple[Path, PackHeader]] = {}
         self._rescanned: dict[int, list[int]] = {}
 
@@ -191,6 +193,7 @@ class Recovery:
                 changes.append((found.block, row))
         elif found.kind is Kind.DROP:
             self._files.discard(found.block)
+            self._dropped.add(found.block)
             self.unhardened.pop(found.block, None)
             changes.append((found.block, None))
         return ""
@@ -213,6 +216,10 @@ class Recovery:
                 path.rename(self.layout.file(block))
             else:
                 path.unlink()
+        for block in self._dropped:
+            row = self._row(block)
+            if row is None or not row.own_file:
+                self.layout.file(block).unlink(missing_ok=True)
         for block, (_, row) in list(self.unhardened.items()):
             if self._whole_file_is_good(block, row):
                 with self.catalogue.lock:
@@ -220,6 +227,8 @@ class Recovery:
             else:
                 del self.unhardened[block]
                 self.layout.file(block).unlink(missing_ok=True)
+        if self._deep:
+            self._set_strays_aside()
         for block in sorted(self._files):
             row = self._row(block)
             if row is not None and row.own_file and (why := self._missing(block, row)):
@@ -251,14 +260,22 @@ class Recovery:
             return False
         return all(_page_is_good(path, row, page) for page in range(len(row.checksums)))
 
-    def find_strays(self) -> Iterator[Path]:
-        """Yield the files among the large blocks that no row speaks of."""
+    def _set_strays_aside(self) -> None:
+        aside = Quarantine(self.layout.quarantine, 0)
         for shard in self.layout.shards():
-            for name in sorted(os.listdir(shard)):
-                block = parse_block(name)
-                row = None if block is None else self._row(block)
-                if block is None or row is None or not row.own_file or self.layout.file(block) != shard / name:
-                    yield shard / name
+            for path in strays(self.layout, self.catalogue, shard):
+                self.report.strays.append(str(path))
+                path.rename(aside.admit(parse_block(path.name) or 0, f"no record speaks of {path}"))
+
+
+def strays(layout: Layout, catalogue: Catalogue, shard: Path) -> Iterator[Path]:
+    """Yield the files of a shard of large blocks that no row speaks of; under the lock each is one still."""
+    for name in sorted(os.listdir(shard)):
+        block = parse_block(name)
+        with catalogue.lock:
+            row = None if block is None else catalogue.get(block)
+            if row is None or not row.own_file or block is None or layout.file(block) != shard / name:
+                yield shard / name
 
 
 def _page_is_good(path: Path, row: Row, page: int) -> bool:
