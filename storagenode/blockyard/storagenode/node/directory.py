@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from blockyard.proto import failpoints
 from blockyard.proto.disk import sealed_file
 from blockyard.proto.disk.directory_lock import LOCK, DirectoryLock
 from blockyard.proto.disk.failures import DirectoryRefused
@@ -108,4 +109,5 @@ class NodeDirectory:
             raise DirectoryRefused(f"{self.path} has lost its directory `{BLOCKS}`. {_EMPTY_IT}.")
 
     def _write(self) -> None:
-        sealed_file.write(self.path / IDENTITY, self._identity.SerializeToString())
+        message = self._identity.SerializeToString()
+        sealed_file.write(self.path / IDENTITY, message, lambda step: failpoints.hit(f"identity.{step}"))
