@@ -50,6 +50,7 @@ class _Seen:
     """What the dentries say, to be compared with what the inodes say."""
 
     links: bytearray
+    types: bytearray  # of the inodes, by number; 0 where there is none
     many: dict[int, int] = field(default_factory=dict)  # counts from 255 up
     directories: dict[int, list[int]] = field(default_factory=dict)  # entries, subdirectories
     parents: dict[int, int] = field(default_factory=dict)  # of directories
@@ -71,7 +72,7 @@ def check(state: State, progress: Progress | None = None, block_passes: int = 1)
     state.tx.changes()  # rows that only tables know yet become visible to scans
     progress = progress or Progress()
     bound = state.counters.get(NEXT_INODE) or 0
-    seen = _Seen(bytearray(bound))
+    seen = _Seen(bytearray(bound), _types(state, bound))
     yield from _check_dentries(state, seen, progress)
     yield from _check_inodes(state, seen, progress)
     yield from _check_marks(state)
@@ -82,9 +83,19 @@ def check(state: State, progress: Progress | None = None, block_passes: int = 1)
     yield from _check_sessions(state)
 
 
-def _inode(state: State, number: int) -> Attributes | None:
-    row = state.tx.get(keys.inode(number))
-    return None if row is None else Attributes.FromString(row)
+def _types(state: State, bound: int) -> bytearray:
+    """Return each inode's type: one scan costs a third of a lookup for every entry in the order of names."""
+    types = bytearray(bound)
+    for key, row in state.tx.scan_prefix(keys.INODE):
+        number = keys.parse_one(key)
+        if number < bound:
+            types[number] = Attributes.FromString(row).type
+    return types
+
+
+def _parent(state: State, directory: int) -> int:
+    row = state.tx.get(keys.inode(directory))
+    return 0 if row is None else Attributes.FromString(row).parent
 
 
 def _check_dentries(state: State, seen: _Seen, progress: Progress) -> Iterator[Finding]:
@@ -106,18 +117,19 @@ def _check_dentries(state: State, seen: _Seen, progress: Progress) -> Iterator[F
             yield Finding("dentry", parent, f"entry {name!r} stands at the wrong cookie {cookie:#x}")
         counts = seen.directories.setdefault(parent, [0, 0])
         counts[0] += 1
-        found = _inode(state, inode)
-        if found is None or inode >= len(seen.links):
+        found = seen.types[inode] if inode < len(seen.types) else 0
+        if not found:
             yield Finding("dangling", parent, f"entry {name!r} leads to inode {inode}, which does not exist")
             continue
-        if found.type != kind:
-            yield Finding("type", inode, f"entry {name!r} of {parent} says type {kind}, the inode {found.type}")
+        if found != kind:
+            yield Finding("type", inode, f"entry {name!r} of {parent} says type {kind}, the inode {found}")
         seen.link(inode)
-        if found.type == FILE_TYPE_DIRECTORY:
+        if found == FILE_TYPE_DIRECTORY:
             counts[1] += 1
             seen.parents[inode] = parent
-            if found.parent != parent:
-                yield Finding("parent", inode, f"directory is in {parent} but says that it is in {found.parent}")
+            said = _parent(state, inode)
+            if said != parent:
+                yield Finding("parent", inode, f"directory is in {parent} but says that it is in {said}")
     if tombstone:
         yield Finding("dentry", before[0], f"the last row at cookie {before[1]:#x} is a tombstone")
 
@@ -141,17 +153,17 @@ def _check_inodes(state: State, seen: _Seen, progress: Progress) -> Iterator[Fin
             yield Finding("nlink", number, f"{seen.count(number)} names, but nlink is {inode.nlink}")
         if inode.type == FILE_TYPE_REGULAR:
             yield from chunks.check(inode)
-        target = state.tx.get(keys.symlink(number))
-        if (inode.type == FILE_TYPE_SYMLINK) != (target is not None) or (
-            target is not None and len(target) != inode.size
-        ):
-            yield Finding("symlink", number, f"target {target!r} for type {inode.type} and size {inode.size}")
+        if inode.type == FILE_TYPE_SYMLINK:
+            target = state.tx.get(keys.symlink(number))
+            if target is None or len(target) != inode.size:
+                yield Finding("symlink", number, f"target {target!r} for size {inode.size}")
     yield from chunks.skip_to(2**64)
     if progress.inodes != state.counters.get(INODES):
         yield Finding("count", 0, f"{progress.inodes} inodes, but the counter says {state.counters.get(INODES)}")
     for key, _ in state.tx.scan_prefix(keys.SYMLINK):
-        if state.tx.get(keys.inode(keys.parse_one(key))) is None:
-            yield Finding("symlink", keys.parse_one(key), "a target without inode")
+        number = keys.parse_one(key)
+        if number >= len(seen.types) or seen.types[number] != FILE_TYPE_SYMLINK:
+            yield Finding("symlink", number, "a target without symlink")
 
 
 def _check_directory(inode: Attributes, seen: _Seen) -> Iterator[Finding]:
