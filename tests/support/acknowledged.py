@@ -146,7 +146,10 @@ class AcknowledgedBlocks:
 
     def until_whole(self, timeout_s: float = 60.0) -> None:
         """Wait until repair has made every acknowledged block whole."""
-        wait_until(lambda: not next(self.missing(), None), "every acknowledged block is on all its holders", timeout_s)
+        try:
+            wait_until(lambda: next(self.missing(), None) is None, "every acknowledged block is whole", timeout_s)
+        finally:
+            self.assert_whole()
 
     def _wrong(self, view: ClusterView, number: int, written: Acknowledged) -> str:
         stub = self.cluster.channels.stub(view.node(number).address())
