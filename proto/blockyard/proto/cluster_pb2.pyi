@@ -276,17 +276,23 @@ class NodeStatus(_message.Message):
     def __init__(self, node: _Optional[_Union[NodeRecord, _Mapping]] = ..., heartbeat: _Optional[_Union[NodeHeartbeatRequest, _Mapping]] = ..., silent_ms: _Optional[int] = ...) -> None: ...
 
 class ClusterStatusReply(_message.Message):
-    __slots__ = ("map_epoch", "nodes", "degraded_groups", "paused_groups", "groups", "reclaim_blocks")
+    __slots__ = ("map_epoch", "nodes", "degraded_groups", "paused_groups", "groups", "reclaim_blocks", "crowded_chunks", "compacted_chunks", "compacted_bytes")
     MAP_EPOCH_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
     DEGRADED_GROUPS_FIELD_NUMBER: _ClassVar[int]
     PAUSED_GROUPS_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     RECLAIM_BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    CROWDED_CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    COMPACTED_CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    COMPACTED_BYTES_FIELD_NUMBER: _ClassVar[int]
     map_epoch: int
     nodes: _containers.RepeatedCompositeFieldContainer[NodeStatus]
     degraded_groups: int
     paused_groups: int
     groups: int
     reclaim_blocks: int
-    def __init__(self, map_epoch: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ..., degraded_groups: _Optional[int] = ..., paused_groups: _Optional[int] = ..., groups: _Optional[int] = ..., reclaim_blocks: _Optional[int] = ...) -> None: ...
+    crowded_chunks: int
+    compacted_chunks: int
+    compacted_bytes: int
+    def __init__(self, map_epoch: _Optional[int] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ..., degraded_groups: _Optional[int] = ..., paused_groups: _Optional[int] = ..., groups: _Optional[int] = ..., reclaim_blocks: _Optional[int] = ..., crowded_chunks: _Optional[int] = ..., compacted_chunks: _Optional[int] = ..., compacted_bytes: _Optional[int] = ...) -> None: ...

@@ -24,6 +24,7 @@ from blockyard.metaserver.namespace.state import State
 from blockyard.metaserver.state import keys
 from blockyard.metaserver.state.commands import INTERNAL, method_id
 from blockyard.proto import errors, logs
+from blockyard.proto.cluster_pb2 import ClusterStatusReply
 from blockyard.proto.common_pb2 import Address
 from blockyard.proto.internal_pb2 import UnmarkChunkRequest
 from blockyard.proto.lane import AioChannel
@@ -87,6 +88,12 @@ class Compaction:
     def running(self) -> int:
         """Jobs under way."""
         return len(self._jobs)
+
+    def describe(self, reply: ClusterStatusReply) -> None:
+        """Say how far compaction is."""
+        reply.crowded_chunks = self.waiting
+        reply.compacted_chunks = self.counts.swapped
+        reply.compacted_bytes = self.counts.rewritten_bytes
 
     def lead(self, leads: bool) -> None:
         """Begin, or end with everything that is under way."""

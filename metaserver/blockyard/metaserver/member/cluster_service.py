@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+from blockyard.metaserver.compaction.runner import Compaction
 from blockyard.metaserver.member.applier import Applier
 from blockyard.metaserver.member.driver import Driver
 from blockyard.metaserver.member.group_machine import cluster, internal
@@ -26,10 +27,13 @@ def now_ms() -> int:
 class ClusterService:
     """Every method of the contract's `Cluster`."""
 
-    def __init__(self, driver: Driver, applier: Applier, leadership: Leadership, heartbeat_ms: int) -> None:
+    def __init__(
+        self, driver: Driver, applier: Applier, leadership: Leadership, compaction: Compaction, heartbeat_ms: int
+    ) -> None:
         self._driver = driver
         self._applier = applier
         self._leadership = leadership
+        self._compaction = compaction
         self._heartbeat_ms = heartbeat_ms
         self._moved = asyncio.Event()
         self._epoch = 0
@@ -128,7 +132,9 @@ class ClusterService:
 
         def status() -> pb.ClusterStatusReply:
             machine, liveness = self._applier.machine, self._leadership.heartbeats.liveness
-            return machine.cluster_state.status(machine.tx, liveness, now_ms())
+            reply = machine.cluster_state.status(machine.tx, liveness, now_ms())
+            self._compaction.describe(reply)
+            return reply
 
         return self._driver.read(status)
 

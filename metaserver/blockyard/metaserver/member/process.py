@@ -238,7 +238,7 @@ class Member:
         watchers, tail = Watchers(applier), OperationTail(applier)
         metadata: Any = MetadataService(self.driver, applier, self.leadership, watchers, tail)
         register(add_MetadataServicer_to_server, metadata, lane, door)
-        cluster = ClusterService(self.driver, applier, self.leadership, placement.heartbeat_ms)
+        cluster = ClusterService(self.driver, applier, self.leadership, self.compaction, placement.heartbeat_ms)
         register(add_ClusterServicer_to_server, cluster, lane, door)
 
     # ------------------------------------------------------------------------------------------ upkeep
