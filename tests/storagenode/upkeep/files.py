@@ -3,6 +3,7 @@
 import socket
 import urllib.request
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -84,7 +85,7 @@ def start_again(cluster: StorageCluster, *names: str) -> None:
     """Start nodes that were ended a moment ago, and wait until it is the new processes that are up."""
     cluster.start(*names)
     for name in names:
-        wait_until(lambda name=name: _answers(cluster, name), f"{name} serves again")
+        wait_until(partial(_answers, cluster, name), f"{name} serves again")
     cluster.until_up(*names)
 
 
@@ -105,6 +106,7 @@ def _name(block: int) -> bytes:
 def spoil(cluster: StorageCluster, name: str, written: Acknowledged) -> Path:
     """Flip a bit of a block's bytes on a node's disk, wherever they are; return the file."""
     wanted = written.data[:4096]
+    assert len(wanted) > 32, "so few bytes may be anywhere by chance"
     for path in sorted(cluster.nodes[name].directory.rglob("*")):
         if path.is_file() and path.stat().st_size >= len(written.data):
             at = path.read_bytes().find(wanted)

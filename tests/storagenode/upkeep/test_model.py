@@ -39,7 +39,7 @@ class Cluster(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.nodes = {number: Node() for number in NODES}
-        self.present = (1, 2, 3)
+        self.present: tuple[int, ...] = (1, 2, 3)
         self.former: set[int] = set()
         self.complete: set[int] = set()
         self.live: set[int] = set()

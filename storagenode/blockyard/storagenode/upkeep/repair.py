@@ -7,7 +7,7 @@ what is on the disk: a node that is killed in the middle surveys again and goes 
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -64,15 +64,17 @@ class Repair:
         dropped: Dropped,
         puller: Puller,
         stopping: threading.Event,
+        stored: Callable[[Sequence[int]], None],
         period_s: float = EXCHANGE_PERIOD_S,
     ) -> None:
-        """`stopping` ends all of it, and is the throttle's too; `period_s` is as the agenda has it."""
+        """`stopping` ends all of it, and is the throttle's too. `stored` is told of every block that was fetched."""
         self.totals = Totals()
         self._store = store
         self._peers = peers
         self._ask = ask
         self._dropped = dropped
         self._puller = puller
+        self._stored = stored
         self._stopping = stopping
         self._changed = threading.Condition()
         self._agenda = Agenda(peers.me, period_s)
@@ -225,6 +227,7 @@ class Repair:
             self.totals.blocks += len(outcome.stored)
             self.totals.bytes += size
             self.totals.refused += len(outcome.refused)
+        self._stored([missing.block for missing in outcome.stored])
         return len(outcome.stored)
 
     # ------------------------------------------------------------------------------------------ lists

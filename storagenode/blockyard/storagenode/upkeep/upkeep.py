@@ -69,7 +69,8 @@ class Upkeep:
         self._fates = fates = Fates(cluster, node, incarnation)
         self._hints = Hints(peers := Peers(self._channels, known, node), known)
         self.throttle = Throttle(settings.repair_bytes_per_second, stopping)
-        self.repair = Repair(store, peers, fates.ask, dropped, Puller(store, peers, dropped, self.throttle), stopping)
+        puller = Puller(store, peers, dropped, self.throttle)
+        self.repair = Repair(store, peers, fates.ask, dropped, puller, stopping, self._replaced)
         self.examiner = Examiner(store, self.repair.lost)
         self.leaving = Leaving(store, peers, fates.ask, dropped, known, self.repair.lost)
         self.reclaimer = Reclaimer(store, dropped, cluster, node, incarnation)
@@ -151,6 +152,10 @@ class Upkeep:
         self.repair.map_is(view)
         self._leave.wake()
 
+    def _replaced(self, blocks: Iterable[int]) -> None:
+        if not self.examiner.quarantined.isdisjoint(blocks):
+            self._examine.wake()
+
     def _reclaim_once(self) -> float:
         before = self.reclaimer.dropped_blocks
         self.reclaimer.run(self._stopping.is_set)
@@ -171,6 +176,7 @@ class Upkeep:
             except queue.Empty:
                 break
             self.examiner.suspect(block, "reported bad")
+        self.examiner.review(self._fates.ask, lambda group: self._known.view.holds(self.node, group))
         return STRAY_PERIOD_S
 
     def _collect_once(self) -> float:
