@@ -16,6 +16,7 @@ import random
 import sys
 from pathlib import Path
 
+from blockyard.proto import logs
 from blockyard.proto.errors import NoSpace
 from blockyard.storagenode.store import BlockStore, StoreSettings
 
@@ -128,6 +129,7 @@ def verify(data: Path, acks: Path, *, power_cut: bool, settings: StoreSettings =
 
 
 def main(data: str, acks: str, count: str, seed: str = "1") -> None:
+    logs.configure("store-worker")
     worker = Worker(Path(data), Path(acks), int(seed))
     try:
         for number in range(int(count)):

@@ -85,12 +85,13 @@ class BlockStore:
         """
         self._lock = DirectoryLock(self.directory, opening.HOW_TO_MAKE_ONE)
         try:
+            self._space = Space(self.directory, self._layout.ballast, self.settings, 0)
+            self._space.give_up_when_full()  # the index needs some to be opened
             opened = opening.open_directory(self._layout)
         except BaseException:
             self._lock.release()
             raise
         self._catalogue = opened.catalogue
-        self._space = Space(self.directory, self._layout.ballast, self.settings, 0)
         self._log = Log(
             self._layout.packs,
             self._catalogue,

@@ -93,9 +93,9 @@ class Pack:
         return self.generation + 1 if self.rewriting else self.generation
 
     def take_disk_bytes(self, *, growing: bool) -> int:
-        """Return what the file takes on the disk; asked once unless it is `growing`."""
+        """Return what the file takes on the disk; what is allocated ahead of a `growing` one does not count."""
         if growing:
-            return self.path.stat().st_blocks * 512
+            return self.end
         self.disk_bytes = self.disk_bytes or self.path.stat().st_blocks * 512
         return self.disk_bytes
 
