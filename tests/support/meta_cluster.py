@@ -5,6 +5,7 @@ test that used the group fails (`tests/metaserver/member/conftest.py`).
 """
 
 import asyncio
+import fcntl
 import itertools
 import os
 import secrets
@@ -13,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,15 +49,27 @@ WITH_PARENT = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else
 
 
 def free_port() -> int:
-    """Return a port of this worker's own range that nobody listens on."""
+    """Return a port that nobody listens on, and that no other test run on this machine is given while this one lives."""
     for port in _ports:
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+        if _reserve(port):
+            with socket.socket() as probe:
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
+                return port
     raise AssertionError("the count does not end")
+
+
+def _reserve(port: int) -> bool:
+    """Lock the file that stands for a port, until this process ends; return whether it was free."""
+    fd = os.open(Path(tempfile.gettempdir()) / f"blockyard-test-port-{port}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return False
+    return True
 
 
 async def until(condition: Callable[[], Awaitable[T]], what: str, timeout_s: float = LEADER_S) -> T:
