@@ -29,9 +29,8 @@ def run(quick: bool) -> list[Row]:
     """Measure: 20,000 overwrites of 128 MiB when quick, a million of 512 MiB otherwise."""
     count = int(os.environ.get("BLOCKYARD_OVERWRITES", 20_000 if quick else 1_000_000))
     chunks = 2 if quick else 8
-    with tempfile.TemporaryDirectory(prefix="blockyard-bench-") as name:
-        with StorageCluster(Path(name)) as cluster:
-            return Bench(cluster, chunks * CHUNK_BYTES, count).measure()
+    with tempfile.TemporaryDirectory(prefix="blockyard-bench-") as name, StorageCluster(Path(name)) as cluster:
+        return Bench(cluster, chunks * CHUNK_BYTES, count).measure()
 
 
 class Bench:

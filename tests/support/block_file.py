@@ -36,6 +36,7 @@ CHUNK_BYTES: Final = 64 << 20
 SUPERUSER: Final = Caller(uid=0, gid=0)
 SESSION_MS: Final = 600_000
 RANGES_AT_ONCE: Final = 1_024
+LISTS_ASKED: Final = 5
 ROOT: Final = 1
 
 
@@ -151,8 +152,23 @@ class BlockFile:
             start = reply.next_offset
 
     def read(self, start: int, into: memoryview) -> None:
-        """Read a range whose holes are zeros in `into` already. Raises what kept the last holder from answering."""
+        """Read a range, chunk by chunk. Raises what kept the last holder from answering.
+
+        A block may be compacted away and dropped between the list and the read: then the list is asked for again.
+        """
+        for at in range(0, into.nbytes, CHUNK_BYTES):
+            part = into[at : at + CHUNK_BYTES]
+            for left in reversed(range(LISTS_ASKED)):
+                error = self._read_listed(start + at, part)
+                if error is None:
+                    break
+                if not left:
+                    raise error
+
+    def _read_listed(self, start: int, into: memoryview) -> errors.BlockyardError | None:
+        """Read what the list says now; return why that cannot be had."""
         view = self._cluster.view()
+        into[:] = bytes(into.nbytes)
         waiting = [
             (Wanted(each.block, each.block_offset, into[at : at + each.length]), view.readers(each.block))
             for each in self.slices(start, into.nbytes)
@@ -169,10 +185,11 @@ class BlockFile:
                     outcomes = self._read_from(view, node, [waiting[number][0] for number in asked])
                     for number, error in zip(asked, outcomes, strict=True):
                         if error is not None and not waiting[number][1]:
-                            raise error
+                            return error
                         if error is not None:
                             failed.append(waiting[number])
             waiting = failed
+        return None
 
     def _read_from(
         self, view: ClusterView, node: int, wanted: Sequence[Wanted]

@@ -368,6 +368,20 @@ def test_compaction_leaves_what_was_written_meanwhile(client: Client) -> None:
     assert client.world.faults() == []
 
 
+def test_compaction_leaves_bytes_of_the_same_block_that_came_to_another_place(client: Client) -> None:
+    file = client.create(ROOT, b"f")
+    client.commit(file, piece(0, 20, 1))
+    expected = list(client.read("ReadSlices", inode=file).slices)
+    client.commit(file, piece(0, 10, 1, 10, 20))
+    replacement = [piece(0, 20, 60)]
+    assert client.change("ReplaceSlices", inode=file, chunk=0, expected=expected, replacement=replacement).replaced
+    stored = client.read("ReadSlices", inode=file).slices
+    assert [(one.position, one.length, one.block, one.block_offset) for one in stored] == [
+        (0, 10, 1, 10),
+        (10, 10, 60, 10),
+    ]
+
+
 def test_compaction_is_refused_when_most_was_overwritten_or_is_gone(client: Client) -> None:
     changes: list[Callable[[int], Any]] = [
         lambda file: client.commit(file, piece(5, 16, 50)),
