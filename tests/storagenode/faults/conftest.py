@@ -5,6 +5,7 @@ It is made whole again before the next test; where that cannot be done the next 
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,15 @@ from tests.storagenode.faults.workload import Workload
 from tests.support.storage_cluster import StorageCluster
 
 ZONES = ("z1", "z2", "z3", "z4")
+SMALL_PACKS = {"storagenode": {"pack_size_bytes": 1 << 20}}
+_failed = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    outcome: Any = yield
+    if outcome.get_result().failed:
+        item.stash[_failed] = True
 
 
 class Shared:
@@ -29,7 +39,8 @@ class Shared:
             except AssertionError:
                 self.close()
         if self._cluster is None:
-            self._cluster = StorageCluster(self._factory.mktemp("cluster"), ZONES).__enter__()
+            self._cluster = StorageCluster(self._factory.mktemp("cluster"), ZONES, node_settings=SMALL_PACKS)
+            self._cluster.__enter__()
         return self._cluster
 
     def close(self) -> None:
@@ -58,11 +69,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
 @pytest.fixture
 def four(shared: Shared, request: pytest.FixtureRequest) -> Iterator[StorageCluster]:
     """Return a cluster of four nodes, n1 to n4, each in a zone of its own."""
-    cluster = shared.take()
-    yield cluster
-    for name, node in cluster.nodes.items():
-        if node.armed:
-            cluster.kill(name)
+    yield (cluster := shared.take())
+    if request.node.stash.get(_failed, False):
+        print(cluster.logs())  # pytest shows it with the failure
+        shared.close()
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from blockyard.proto.common_pb2 import Caller, RequestId
 from blockyard.proto.ids import BLOCK, PlacementGroup
 from blockyard.proto.metadata_pb2 import OpenSessionRequest, PutFileRequest, Slice, UnlinkRequest
 from blockyard.proto.metadata_pb2_grpc import MetadataStub
-from blockyard.proto.storage_pb2 import PageChecksums, PutBlock, VerifyBlockRequest
+from blockyard.proto.storage_pb2 import ChainNode, NodeInfoRequest, PageChecksums, PutBlock, VerifyBlockRequest
 from crc32c import crc32c
 
 from tests.checkers.blocks import Written, check
@@ -236,9 +236,7 @@ class Workload:
         """Put a small block and note it. Raises BlockyardError."""
         view, data = view or self._view, content(block, length)
         put = PutBlock(block=block, length=length, checksums=PageChecksums(crc32c=page_checksums(data)))
-        chain = view.chain(block)
-        if len(chain) < view.write_min:
-            raise errors.BelowWriteMin("too few holders take writes")
+        chain = _chain(view, block)
         outcome = self._puts.submit(
             chain, [put], data, durable=durable, write_min=view.write_min, map_epoch=view.epoch, session=self.session
         ).result(60)
@@ -255,7 +253,7 @@ class Workload:
     ) -> Entry:
         """Write a block along its chain and note it; `midway` is told the chain in the middle. Raises BlockyardError."""
         view, data = view or self._view, content(block, length)
-        chain = view.chain(block)
+        chain = _chain(view, block)
         half = length // 2 // 65_536 * 65_536
         with ChainSender(
             self.cluster.channels, block, chain, durable=durable, write_min=view.write_min, map_epoch=view.epoch,
@@ -373,6 +371,13 @@ class Workload:
         return RequestId(session=self.session, sequence=self._sequence, answered_below=self._sequence)
 
 
+def _chain(view: ClusterView, block: int) -> Sequence[ChainNode]:
+    chain = view.chain(block)
+    if len(chain) < view.write_min:
+        raise errors.BelowWriteMin("too few holders of the group take writes")
+    return chain
+
+
 def _slices(entries: Sequence[Entry]) -> Iterator[Slice]:
     position = 0
     for entry in entries:
@@ -398,3 +403,18 @@ def until_sound(
     except AssertionError as error:
         raise AssertionError(f"{error}; {cluster.status().degraded_groups} groups degraded; " + "\n".join(found[:20]))
 
+
+
+def until_serving(cluster: StorageCluster, name: str) -> None:
+    """Wait until this start of a node answers, which it does once it has registered."""
+
+    def answers() -> bool:
+        node = cluster.nodes[name]
+        assert node.running, f"{name} ended: {node.output()[-2000:]}"
+        try:
+            cluster.stub(name).NodeInfo(NodeInfoRequest(), timeout=5)
+        except errors.BlockyardError:
+            return False
+        return True
+
+    wait_until(answers, f"{name} serves")
