@@ -28,7 +28,7 @@ from blockyard.proto.blocks import (
 from blockyard.proto.storage_pb2 import PageChecksums, PutBlock, PutBlocksRequest
 from blockyard.storagenode.store import BlockStore, NewBlock, StoreSettings
 
-from bench import floor_io
+from bench import floor_io, io_upkeep
 from bench.floor_io import BLOCK_BYTES
 from bench.process import serving
 from bench.report import Row, in_turn, row
@@ -48,7 +48,9 @@ def run(quick: bool) -> list[Row]:
         stack.callback(bench.close)
         stack.enter_context(bench.floors())
         rows = bench.measure()
-        return rows + million(directory / "million", 50_000 if quick else 1_000_000)
+        rows += million(directory / "million", 50_000 if quick else 1_000_000)
+    with tempfile.TemporaryDirectory(prefix="blockyard-bench-") as name:
+        return rows + io_upkeep.rows(Path(name) / "upkeep", quick)
 
 
 class Bench:
