@@ -49,7 +49,7 @@ WITH_PARENT = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on, and that no other test run on this machine is given while this one lives."""
+    """Return a port that nobody listens on, and that no other test run of this machine is given meanwhile."""
     for port in _ports:
         if _reserve(port):
             with socket.socket() as probe:

@@ -1,5 +1,7 @@
 """What operators are told of the storage: one word, and reasons that name nodes, groups and times."""
 
+from typing import Any
+
 from blockyard.client.cli import health
 from blockyard.client.cli.output import duration, size
 from blockyard.client.cli.storage import Look
@@ -58,7 +60,7 @@ def test_a_cluster_without_nodes_is_in_danger() -> None:
 
 
 def test_repair_has_a_rate_and_an_end() -> None:
-    busy = {"repair_blocks": 1_000, "repair_bytes": 6 << 30, "repair_bytes_per_second": 100 << 20}
+    busy: dict[str, Any] = {"repair_blocks": 1_000, "repair_bytes": 6 << 30, "repair_bytes_per_second": 100 << 20}
     level, reasons = told(look(node(1, **busy), node(2), node(3), degraded=4))
     assert level == "degraded"
     assert reasons == [

@@ -109,7 +109,7 @@ def _left(found: Storage, node: MapNode) -> int:
 def _watch(found: Storage, node: MapNode) -> None:
     left = total = _left(found, node)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"draining {node.name}: groups", total=total)
         while left:
             time.sleep(LOOK_S)

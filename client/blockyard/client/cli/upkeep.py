@@ -30,7 +30,7 @@ Names = Annotated[list[str] | None, typer.Argument(metavar="[NODE]…", help="No
 
 def scrub(members: Members, names: Names = None, as_json: AsJson = False) -> None:
     """Have nodes read and check all their replicas now. It goes on when this command is interrupted."""
-    with storage(members) as found, Progress(*COLUMNS, console=console, transient=True, disable=as_json) as progress:
+    with storage(members) as found, _bars(as_json) as progress:
         nodes = chosen(found.view(), names or [])
         with ThreadPoolExecutor(max(1, len(nodes))) as threads:
             results = list(threads.map(lambda node: _scrub(found, node, progress), nodes))
@@ -63,7 +63,7 @@ def gc(
 ) -> None:
     """Have nodes drop blocks that nothing refers to: left by writers that crashed, and older than an hour."""
     request = CollectGarbageRequest(dry_run=dry_run)
-    with storage(members) as found, Progress(*COLUMNS, console=console, transient=True, disable=as_json) as progress:
+    with storage(members) as found, _bars(as_json) as progress:
         nodes = chosen(found.view(), names or [])
         with ThreadPoolExecutor(max(1, len(nodes))) as threads:
             results = list(threads.map(lambda node: _collect(found, node, request, progress), nodes))
@@ -93,6 +93,11 @@ def _collect(found: Storage, node: MapNode, request: CollectGarbageRequest, prog
         "orphan_bytes": last.orphan_bytes,
         "dropped": last.dropped,
     }
+
+
+def _bars(as_json: bool) -> Progress:
+    """Return a bar per node; none where nobody looks."""
+    return Progress(*COLUMNS, console=console, transient=True, disable=as_json or not console.is_terminal)
 
 
 def _finish(results: list[dict[str, Any]], as_json: bool, headings: list[str], keys: list[str]) -> None:
