@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 
 from blockyard.proto import errors, failpoints
-from blockyard.proto.blocks import PIECE_BYTES, ChainLink, Channels, Patience, is_refusal
+from blockyard.proto.blocks import BLOCK_LIMIT_BYTES, PIECE_BYTES, ChainLink, Channels, Patience, is_refusal
 from blockyard.proto.blocks.chain_link import TICK_S
 from blockyard.proto.call import CallContext
 from blockyard.proto.storage_pb2 import WriteBlockReply, WriteBlockRequest, WriteData, WriteOpen, WriteSeal
@@ -127,8 +127,8 @@ class _Passage:
         length = context.payload_length
         if not 0 < length <= PIECE_BYTES:
             raise errors.InvalidArgument(f"a piece of {length:,} bytes; 1 to {PIECE_BYTES:,} are allowed")
-        if piece.offset + length > form.BLOCK_LIMIT_BYTES:
-            raise errors.InvalidArgument(f"a block has at most {form.BLOCK_LIMIT_BYTES:,} bytes")
+        if piece.offset + length > BLOCK_LIMIT_BYTES:
+            raise errors.InvalidArgument(f"a block has at most {BLOCK_LIMIT_BYTES:,} bytes")
         form.check_page_bytes(piece.checksums)
         data = self._buffer[:length]
         context.receive_into(data)
