@@ -329,6 +329,7 @@ def wrapped(
     raw: RawFile, mode: str, buffering: int, encoding: str | None, on_error: str | None, newline: str | None
 ) -> Any:
     """Return the file that Python's `open` would return around `raw`."""
+    raw.mode = _mode_of(raw, mode)
     binary = "b" in mode
     if binary and (encoding is not None or on_error is not None or newline is not None):
         raise ValueError("binary mode takes no encoding, errors or newline argument")
@@ -349,3 +350,10 @@ def wrapped(
     text = TextFile(buffered, encoding, on_error, newline, line_buffering=buffering == 1)
     text.mode = mode  # type: ignore[misc]  # as io.open does
     return text
+
+
+def _mode_of(raw: RawFile, mode: str) -> str:
+    """Return the mode as Python's own raw files show it."""
+    kind = next(letter for letter in mode if letter in "rwxa")
+    both = raw.readable() and raw.writable()
+    return f"{'r' if both and kind == 'w' else kind}b{'+' if both else ''}"

@@ -33,8 +33,6 @@ class OpenInode:
         """Handles open for reading: any of them gives the right to ask for slices."""
         self.writers: dict[int, None] = {}
         """Handles open for writing."""
-        self.unsynced: list[tuple[int, int]] = []
-        """Blocks of this file that were committed without a sync, and their lengths."""
         self._checked_s = time.monotonic()
         self._slices = SliceMap(-1)
         self._asking = threading.Lock()  # for slices; never held while bytes are moved
@@ -87,11 +85,17 @@ class OpenInode:
         if durable and writer.unsynced:
             blocks, writer.unsynced = writer.unsynced, []
             try:
-                self.engine.harden(blocks, self.session)
+                self._harden(blocks)
             except errors.BlockyardError:
                 writer.unsynced += blocks
                 raise
         return closed
+
+    def _harden(self, blocks: list[tuple[int, int]]) -> None:
+        """Make blocks durable that were written without a sync, but for those that were overwritten since."""
+        size = int(self.attributes.size)
+        used = {segment.block for segment in self.segments(0, size)} if size else set()
+        self.engine.harden([each for each in blocks if each[0] in used], self.session)
 
     # ------------------------------------------------------------------------------------------ reading
 

@@ -91,7 +91,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(steps, st.booleans())
 def test_what_was_written_is_read_whatever_is_in_memory_on_its_way_or_committed(
     plan: list[tuple[str, int, int]], append: bool
@@ -135,7 +135,7 @@ def test_what_was_written_is_read_whatever_is_in_memory_on_its_way_or_committed(
     assert shell.file == model
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 200), st.binary(min_size=1, max_size=60)), max_size=30))
 def test_extents_are_disjoint_and_never_cross_a_piece(plan: list[tuple[int, bytes]]) -> None:
     extents, model = Extents(), bytearray(300)
