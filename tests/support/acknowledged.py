@@ -4,6 +4,7 @@ An acknowledged block is one whose put or seal returned. Nobody commits these bl
 session that leased their ids; it is kept for as long as this object is.
 """
 
+import contextlib
 import itertools
 import random
 import secrets
@@ -13,14 +14,21 @@ from typing import Any, cast
 
 import grpc
 from blockyard.proto import errors
-from blockyard.proto.blocks import ChainSender, PutQueues, Wanted, page_checksums, read_ranges
+from blockyard.proto.blocks import ChainSender, PutOutcome, PutQueues, SealedBlock, Wanted, page_checksums, read_ranges
 from blockyard.proto.cluster_map import ClusterView
 from blockyard.proto.cluster_pb2 import LeaseBlockIdsRequest
 from blockyard.proto.common_pb2 import RequestId
 from blockyard.proto.ids import BLOCK, PlacementGroup
 from blockyard.proto.metadata_pb2 import OpenSessionRequest
 from blockyard.proto.metadata_pb2_grpc import MetadataStub
-from blockyard.proto.storage_pb2 import ChainNode, PageChecksums, PutBlock, VerifyBlockReply, VerifyBlockRequest
+from blockyard.proto.storage_pb2 import (
+    ChainNode,
+    HintRepairRequest,
+    PageChecksums,
+    PutBlock,
+    VerifyBlockReply,
+    VerifyBlockRequest,
+)
 from crc32c import crc32c
 
 from tests.support.storage_cluster import StorageCluster, wait_until
@@ -83,7 +91,7 @@ class AcknowledgedBlocks:
                 session=self.session,
             )  # fmt: skip
             waiting.append((block, data, outcome))
-        return [self._note(block, data, outcome.result(30).nodes) for block, data, outcome in waiting]
+        return [self._note(block, data, outcome.result(30)) for block, data, outcome in waiting]
 
     def write(self, count: int = 1, length: int = LARGE_BYTES, durable: bool = True) -> list[Acknowledged]:
         """Write large blocks of `length` bytes along chains."""
@@ -100,10 +108,17 @@ class AcknowledgedBlocks:
             session=self.session,
         ) as sender:  # fmt: skip
             sender.append(data)
-            return self._note(block, data, sender.seal().nodes)
+            return self._note(block, data, sender.seal())
 
-    def _note(self, block: int, data: bytes, nodes: Sequence[int]) -> Acknowledged:
-        self.blocks[block] = Acknowledged(block, data, tuple(nodes))
+    def _note(self, block: int, data: bytes, outcome: PutOutcome | SealedBlock) -> Acknowledged:
+        """Remember a block, and tell nodes that were left out; a chain's first node is known to its writer alone."""
+        self.blocks[block] = Acknowledged(block, data, tuple(outcome.nodes))
+        view = self.cluster.view() if outcome.failed else None
+        for number in outcome.failed:
+            assert view is not None
+            hint = HintRepairRequest(group=view.group_of(block), node=outcome.nodes[0], map_epoch=view.epoch)
+            with contextlib.suppress(errors.BlockyardError):
+                self.cluster.channels.stub(view.node(number).address()).HintRepair(hint, timeout=1)
         return self.blocks[block]
 
     # ------------------------------------------------------------------------------------------ reading
