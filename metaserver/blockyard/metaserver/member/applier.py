@@ -33,23 +33,31 @@ class Applier:
         self.applied = store.applied_index()
         self.on_entry: list[Callable[[LogIndex, Applied], None]] = []
         self.on_switch: list[Callable[[], None]] = []
+        self.on_settled: Callable[[], None] = lambda: None
+        """Lets the answers leave."""
         self._install = install
         self._locks: dict[tuple[int, int], Deferred] = {}
 
     def apply(self, entries: Sequence[Entry], proposals: Proposals) -> None:
-        """Apply entries in order, write state and applied index together, then settle who waits for them."""
+        """Apply entries in order, settle who waits for them, then write state and applied index together.
+
+        Whoever waits need not wait for that write: the log is what makes a change durable, reads see what is applied,
+        and a member that ends before the write applies the entries again.
+        """
         settled: list[tuple[Deferred, Any]] = []
         for entry in entries:
             if entry.kind is EntryKind.COMMAND:
                 self._apply_one(entry, proposals, settled)
             self.applied = entry.index
-        self.store.apply(self.machine.changes(), self.applied)
-        self.machine.written()
         for deferred, outcome in settled:
             if isinstance(outcome, errors.BlockyardError):
                 deferred.fail(outcome)
             else:
                 deferred.resolve(outcome)
+        if settled:
+            self.on_settled()
+        self.store.apply(self.machine.changes(), self.applied)
+        self.machine.written()
 
     def switch(self, snapshot: raft.Snapshot, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
         """Take the staged state of `snapshot` in place of the living one, and begin the log at it: all or nothing."""

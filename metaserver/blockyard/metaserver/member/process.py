@@ -204,6 +204,7 @@ class Member:
         raft_service = RaftService(self.driver, self.peers, self.known, self.snapshots)
         register(add_RaftServicer_to_server, raft_service, lane)
         if self.applier is not None:
+            self.applier.on_settled = lane.flush
             self._register_data(self.applier, lane, door)
         else:
             register(add_MetadataServicer_to_server, Redirect(METADATA, self._not_leader), lane, door)

@@ -79,6 +79,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         sockets.tune(transport.get_extra_info("socket"), sockets.STALL_S)
+        self._transport.set_write_buffer_limits(high=0)  # what is written leaves at once, if the kernel has room
         self._transport.write(handshake.hello(self._limits))
         self._sweep()
 

@@ -56,7 +56,8 @@ class Connection(asyncio.Protocol):
         name = transport.get_extra_info("peername")
         self.peer = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "unix"
         sockets.tune(transport.get_extra_info("socket"), self.server.stall_s)
-        self.output = Output(self._transport, self._metrics)
+        self._transport.set_write_buffer_limits(high=0)  # what is written leaves at once, if the kernel has room
+        self.output = Output(self._transport, self._metrics, self.server.outbox)
         self.queue = self.output.queue
         self.server.connections.add(self)
         self._metrics.opened()

@@ -9,23 +9,42 @@ FLUSH_BYTES = 1 << 20
 """Frames leave, and a caller that takes none is noticed, whenever this much has come together."""
 
 
+class Outbox:
+    """The connections that have something to say: all of it leaves in the next turn of the loop, or at `flush`."""
+
+    def __init__(self) -> None:
+        self._outputs: list[Output] = []
+
+    def add(self, output: "Output") -> None:
+        """Let what `output` gathers leave soon; to be called once until it has."""
+        if not self._outputs:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._outputs.append(output)
+
+    def flush(self) -> None:
+        """Let everything leave now."""
+        outputs, self._outputs = self._outputs, []
+        for output in outputs:
+            output.flush()
+
+
 class Output:
     """Gathers frames and writes those of one turn of the loop together.
 
     Invariant: nothing is written after `close`.
     """
 
-    def __init__(self, transport: asyncio.Transport, metrics: TransportMetrics) -> None:
+    def __init__(self, transport: asyncio.Transport, metrics: TransportMetrics, outbox: Outbox) -> None:
         self.closed_at: float | None = None
         self.writable = asyncio.Event()
         self.writable.set()
         self._transport = transport
         self._metrics = metrics
-        self._loop = asyncio.get_running_loop()
+        self._outbox = outbox
         self._frames: list[bytes] = []
         self._gathered_bytes = 0
         self._holding = False
-        self._flush_scheduled = False
+        self._in_outbox = False
         self._written_bytes = 0
         self._taken_bytes = 0
         self._taken_at = 0.0
@@ -36,9 +55,9 @@ class Output:
         self._gathered_bytes += len(data)
         if self._gathered_bytes > FLUSH_BYTES:
             self._flush()
-        elif not self._holding and not self._flush_scheduled:
-            self._flush_scheduled = True
-            self._loop.call_soon(self._flush_later)
+        elif not self._holding and not self._in_outbox:
+            self._in_outbox = True
+            self._outbox.add(self)
 
     def hold(self) -> None:
         """Gather until `release`, which comes in this turn of the loop."""
@@ -79,8 +98,9 @@ class Output:
         self.closed_at = self.closed_at or time.monotonic()
         self.writable.set()
 
-    def _flush_later(self) -> None:
-        self._flush_scheduled = False
+    def flush(self) -> None:
+        """Send what was gathered: for the outbox."""
+        self._in_outbox = False
         self._flush()
 
     def _flush(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from blockyard.proto.lane.aio_connection import Connection
+from blockyard.proto.lane.aio_output import Outbox
 from blockyard.proto.lane.frame import Limits
 from blockyard.proto.lane.methods import MethodTable
 from blockyard.proto.lane.sockets import STALL_S
@@ -30,6 +31,7 @@ class AioServer:
         self.methods = MethodTable(self.metrics)
         self.connections: set[Connection] = set()
         self.stall_s = stall_s
+        self.outbox = Outbox()
         self.closing = False
         self._listeners: list[asyncio.AbstractServer] = []
         self._unix_paths: list[Path] = []
@@ -78,6 +80,10 @@ class AioServer:
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
+
+    def flush(self) -> None:
+        """Let every answer that is there leave now, in place of at the end of this turn of the loop."""
+        self.outbox.flush()
 
     def left(self, connection: Connection) -> None:
         """A connection is gone."""
