@@ -160,6 +160,8 @@ class ChainLink:
         del opening.chain[:]
         opening.chain.extend(self._nodes[node] for node in chain)
         opening.resume = resume
+        # Too few are left: this end says so itself, after a resumption by which it can make them forget the block.
+        opening.write_min = min(opening.write_min, len(chain))
         self._leave()
         stub = self._channels.stub(self._nodes[chain[0]].address)
         self._stream = stub.WriteBlock(timeout=WRITE_TIMEOUT_S)
