@@ -136,6 +136,7 @@ class StorageCluster:
             self.root / f"{name}.toml", self.root / f"{name}.log", {"storagenode": settings},
         )  # fmt: skip
         self.nodes[name] = node
+        node.directory.mkdir(parents=True, exist_ok=True)
         self.configure(name)
         return node
 

@@ -19,9 +19,20 @@ def draw() -> Callable[[], int]:
     return lambda: next(numbers)
 
 
+def empty(directory: Path) -> None:
+    for each in directory.iterdir():
+        shutil.rmtree(each) if each.is_dir() else each.unlink()
+
+
+def test_a_directory_that_is_not_there_is_not_made(tmp_path: Path, draw: Callable[[], int]) -> None:
+    with pytest.raises(DirectoryRefused, match="Mount its disk"):
+        NodeDirectory(tmp_path / "disk", C1, draw)
+    assert not (tmp_path / "disk").exists()
+
+
 def test_an_empty_directory_becomes_a_node_and_keeps_its_incarnation(tmp_path: Path, draw: Callable[[], int]) -> None:
     for starts in (1, 2, 3):
-        directory = NodeDirectory(tmp_path / "disk", C1, draw)
+        directory = NodeDirectory(tmp_path, C1, draw)
         assert directory.identity.incarnation == 101
         assert directory.identity.starts == starts, "each start is counted before the cluster hears of it"
         assert directory.blocks.is_dir()
@@ -37,11 +48,11 @@ def test_what_the_cluster_said_is_known_at_the_next_start(tmp_path: Path, draw: 
 
 
 def test_an_emptied_directory_is_another_incarnation(tmp_path: Path, draw: Callable[[], int]) -> None:
-    directory = NodeDirectory(tmp_path / "disk", C1, draw)
+    directory = NodeDirectory(tmp_path, C1, draw)
     directory.registered(C1, 7)
     directory.close()
-    shutil.rmtree(tmp_path / "disk")
-    again = NodeDirectory(tmp_path / "disk", C1, draw)
+    empty(tmp_path)
+    again = NodeDirectory(tmp_path, C1, draw)
     assert (again.identity.incarnation, again.identity.node, again.identity.starts) == (102, 0, 1)
 
 

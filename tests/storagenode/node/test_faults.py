@@ -69,7 +69,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_takes_no_new_blocks_until_there_is_room_again(small_disk: Path, make: Make) -> None:
     cluster = make(node_settings={"storagenode": {"capacity_bytes": 1 << 30}})  # so that all weigh the same
     cluster.add("z4", name="small", directory=small_disk / "data")
-    (small_disk / "data").mkdir()
     cluster.start("small")
     cluster.until_up()
     blocks = AcknowledgedBlocks(cluster)

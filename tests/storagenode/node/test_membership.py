@@ -90,7 +90,7 @@ def test_a_wiped_disk_gets_its_replicas_back(cluster: StorageCluster, blocks: Ac
 def test_a_copied_directory_waits_beside_the_original_and_is_refused_after_it(cluster: StorageCluster) -> None:
     original = cluster.nodes["n1"]
     copied = cluster.add("z1", name="n1copy", directory=cluster.root / "copy")
-    shutil.copytree(original.directory, copied.directory)
+    shutil.copytree(original.directory, copied.directory, dirs_exist_ok=True)
     cluster.start("n1copy")
     wait_until(lambda: "is up elsewhere" in copied.output(), "the copy is told to wait")
     assert cluster.heard("n1")

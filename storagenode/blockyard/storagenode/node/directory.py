@@ -29,20 +29,23 @@ _OURS: Final = frozenset((LOCK, IDENTITY + sealed_file.TEMPORARY, BLOCKS, "lost+
 _EMPTY_IT: Final = (
     "Move the directory aside and start with an empty one: the node joins as a new one, and the others copy its blocks"
 )
+_MOUNT_IT: Final = (
+    "Mount its disk; or, for a new disk, make the directory on it. It is never made here: a disk that was not mounted "
+    "would look like an emptied one, and the cluster would give up what is on it"
+)
 
 
 class NodeDirectory:
     """An open data directory. Invariant: what `identity` says is on disk."""
 
     def __init__(self, path: Path, cluster: str, draw: Callable[[], int]) -> None:
-        """Lock the directory, make it a node's if it is empty, and count this start.
+        """Lock the directory, which must exist; make it a node's if it is empty; count this start.
 
         `cluster` is the settings' own, empty when they leave it open; `draw` gives 64 random bits above 0. Raises
         DirectoryRefused, and OSError when the disk fails.
         """
         self.path = path
-        path.mkdir(exist_ok=True)
-        self._lock = DirectoryLock(path, "Make its parent directory, or correct storagenode.data_dir.")
+        self._lock = DirectoryLock(path, _MOUNT_IT)
         try:
             self._identity = self._read() or self._make(draw())
             self._check(cluster)

@@ -9,7 +9,6 @@ from typing import Any
 from blockyard.proto import logs
 from blockyard.proto.blocks import Channels
 from blockyard.proto.cluster_pb2 import NodeHeartbeatReply
-from blockyard.proto.ids import SEQUENCE_BITS
 from blockyard.proto.settings import StorageNode, StorageNodeSettings
 from blockyard.proto.storage_pb2 import NodeInfoReply
 from blockyard.storagenode.node.directory import NodeDirectory
@@ -101,7 +100,7 @@ def assemble(wiring: Wiring) -> Node:
         describe=describe,
         compact=Compactor(store, identity.node, known, channels, upkeep.throttle, fates.ask).compact,
         upkeep=UpkeepCalls(upkeep),
-        chain_failed=lambda block, nodes: upkeep.chain_failed(block >> SEQUENCE_BITS, nodes),
+        chain_failed=upkeep.chain_failed,
     )
 
     def close() -> None:
