@@ -84,9 +84,9 @@ def test_fills_go_in_the_order_of_danger() -> None:
         assert node.agenda.take_survey(node.now) == group
         node.report(group, missing=5, fewest=fewest)
     order = []
-    while (group := node.agenda.next_fill()) is not None:
-        order.append(group)
-        node.agenda.filled(group, node.now, gained=False)
+    while (first := node.agenda.next_fill()) is not None:
+        order.append(first)
+        node.agenda.filled(first, node.now, gained=False)
     assert order == [1, 3, 0, 2]
 
 

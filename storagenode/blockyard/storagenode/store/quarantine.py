@@ -74,7 +74,12 @@ class Quarantine:
 
     def _entries(self) -> Iterator[Entry]:
         for name in os.listdir(self._path):
-            if name.endswith(_WHY):
-                path = self._path / name[: -len(_WHY)]
+            if not name.endswith(_WHY):
+                continue
+            path = self._path / name[: -len(_WHY)]
+            try:
+                why = (self._path / name).read_text()
                 size = path.stat().st_size if path.exists() else 0
-                yield Entry(int(name[:16], 16), path, (self._path / name).read_text(), size)
+            except FileNotFoundError:
+                continue  # another thread lets it go
+            yield Entry(int(name[:16], 16), path, why, size)

@@ -63,7 +63,7 @@ class Collector:
             for group in self._store.groups():
                 for page in own_pages(self._store, group):
                     if stopping():
-                        raise errors.Cancelled("the node is shutting down")
+                        raise errors.ShuttingDown("the node is shutting down")
                     found = self._sweep(found, page, older_than_s, dry_run)
                     yield found
             yield replace(found, done=True)

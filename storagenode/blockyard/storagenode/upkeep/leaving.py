@@ -21,8 +21,11 @@ from blockyard.storagenode.upkeep.lists import Lists
 from blockyard.storagenode.upkeep.peers import Peers
 from blockyard.storagenode.upkeep.windows import windows
 
-AGAIN_S: Final = 5.0
-"""While blocks of left groups are still here, they are looked at again after so long."""
+AGAIN_S: Final = 2.0
+"""While blocks of left groups are still here they are looked at again after so long, then after twice as long, …"""
+
+PERIOD_S: Final = 600.0
+"""… and at least so often."""
 _log = logs.get(__name__)
 
 
@@ -40,8 +43,9 @@ class Leaving:
     ) -> None:
         """`regained` is told of a group that the map gave back while its blocks were being dropped."""
         self.dropped_blocks = 0
-        self.kept_blocks = 0
-        """Blocks of left groups that are still here, as of the last round."""
+        self._wait_s = AGAIN_S / 2
+        self.kept_groups = 0
+        """Groups of which blocks are still here, as of the last round."""
         self._store = store
         self._peers = peers
         self._ask = ask
@@ -49,36 +53,38 @@ class Leaving:
         self._known = known
         self._regained = regained
 
-    def run(self, stopping: Callable[[], bool]) -> bool:
-        """Go once through all left groups; return whether any block of them is still here."""
-        kept = 0
+    def run(self, stopping: Callable[[], bool]) -> float:
+        """Go once through all left groups; return the seconds until to do so again."""
+        kept, dropped = 0, self.dropped_blocks
         for group in self._store.groups():
             if stopping():
-                return True
+                return 0.0
             view = self._known.view
             if is_left(view, self._peers.me, group):
                 kept += self._leave(view, group)
-        self.kept_blocks = kept
-        return kept > 0
+        self.kept_groups = kept
+        self._wait_s = AGAIN_S if self.dropped_blocks > dropped else min(2 * self._wait_s, PERIOD_S)
+        return self._wait_s if kept else PERIOD_S
 
-    def _leave(self, view: ClusterView, group: int) -> int:
-        """Drop what may be dropped of one group; return how many blocks stay."""
-        me, holders = self._peers.me, view.groups[group].nodes if group < len(view.groups) else ()
-        unheard = {node for node in holders if not view.node(node).answers}
-        spare = len(holders) >= view.replicas and not unheard
-        kept, lacking_nodes = 0, set[int]()
-        lists = Lists(self._store, self._peers, group, unheard).of(holders if spare else ())
-        for window in windows(lists):
-            mine = list(window[me])
-            if not spare or unheard:
-                kept += len(mine)
-                continue
-            covered, lacking = spared(frozenset(holders), window, me)
+    def look_soon(self) -> None:
+        """Something changed: what could not be dropped may be droppable now."""
+        self._wait_s = AGAIN_S / 2
+
+    def _leave(self, view: ClusterView, group: int) -> bool:
+        """Drop what may be dropped of one group; return whether anything stays."""
+        holders = view.groups[group].nodes
+        if len(holders) < view.replicas or not all(view.node(node).answers for node in holders):
+            return True
+        kept, lacking_nodes, unheard = False, set[int](), set[int]()
+        for window in windows(Lists(self._store, self._peers, group, unheard).of(holders)):
+            if unheard:
+                return True
+            covered, lacking = spared(frozenset(holders), window, self._peers.me)
             dead = self._dead(list(lacking))
             self._drop(view, group, covered, dead)
             gone = set(dead)
             lacking_nodes.update(*(nodes for block, nodes in lacking.items() if block not in gone))
-            kept += len(lacking) - len(dead)
+            kept = kept or len(lacking) > len(dead)
         self._offer(group, lacking_nodes)
         return kept
 

@@ -35,9 +35,7 @@ class UpkeepMetrics(Collector):
         )
         yield _counter("blockyard_repair_refused_blocks", "Blocks that a holder could not deliver", repair.refused)
         yield _counter("blockyard_repair_surveys", "Groups compared with their other holders", repair.surveys)
-        yield _gauge(
-            "blockyard_leaving_blocks", "Blocks of groups that this node holds no longer", upkeep.leaving.kept_blocks
-        )
+        yield _gauge("blockyard_leaving_groups", "Groups it holds no longer, with blocks", upkeep.leaving.kept_groups)
         yield _counter("blockyard_leaving_dropped_blocks", "Such blocks dropped", upkeep.leaving.dropped_blocks)
         yield _counter("blockyard_reclaimed_blocks", "Dead blocks dropped", upkeep.reclaimer.dropped_blocks)
         yield _counter(

@@ -6,6 +6,10 @@ from typing import Final
 SECOND_NS: Final = 1_000_000_000
 
 
+class Stopped(Exception):
+    """The process ends: work that nobody waits for is left as it is."""
+
+
 class TokenBucket:
     """A rate in units per second, with a burst.
 

@@ -11,7 +11,7 @@ from blockyard.proto.blocks.pages import whole_checksum
 from blockyard.storagenode.store import BlockStore, NewBlock, OpenBlock
 from blockyard.storagenode.upkeep.dropped import Dropped
 from blockyard.storagenode.upkeep.exchange import Missing
-from blockyard.storagenode.upkeep.pace import TokenBucket
+from blockyard.storagenode.upkeep.pace import Stopped, TokenBucket
 from blockyard.storagenode.upkeep.peers import Peers
 from blockyard.storagenode.upkeep.sources import SMALL_BYTES, TOGETHER_BYTES, Pull
 
@@ -33,12 +33,12 @@ class Throttle:
         self._lock = threading.Lock()
 
     def wait(self, amount: int) -> None:
-        """Wait until `amount` bytes may be moved. Raises Cancelled when the process ends."""
+        """Wait until `amount` bytes may be moved. Raises Stopped when the process ends."""
         with self._lock:
             self.passed_bytes += amount
             wait_s = self._bucket.take(amount, time.monotonic())
         if self._stopping.wait(wait_s) if wait_s else self._stopping.is_set():
-            raise errors.Cancelled("the node is shutting down")
+            raise Stopped
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class Puller:
         self._buffers = threading.local()
 
     def pull(self, pull: Pull) -> Outcome:
-        """Fetch the blocks of one request. Raises Cancelled when the process ends; nothing half is left behind."""
+        """Fetch the blocks of one request. Raises Stopped when the process ends; nothing half is left behind."""
         outcome = Outcome(pull)
         try:
             if pull.blocks[0].length >= SMALL_BYTES:
@@ -73,9 +73,7 @@ class Puller:
                 self._small(pull, outcome)
         except errors.NoSpace as error:
             outcome.full = True
-            _log.warning("repair_without_room", blocks=len(pull.blocks), why=error)
-        except errors.Cancelled:
-            raise
+            _log.info("no_room", blocks=len(pull.blocks), why=error)
         except errors.BlockyardError as error:
             outcome.answered = False
             stored = {missing.block for missing in outcome.stored}

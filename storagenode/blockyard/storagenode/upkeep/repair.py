@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from blockyard.proto import errors, logs
+from blockyard.proto import logs
 from blockyard.proto.cluster_map import ClusterView, GroupHolders
 from blockyard.storagenode.node.service_list import Progress
 from blockyard.storagenode.store import BlockStore
@@ -20,7 +20,7 @@ from blockyard.storagenode.upkeep.agenda import Agenda, Left, Survey
 from blockyard.storagenode.upkeep.dropped import Dropped
 from blockyard.storagenode.upkeep.exchange import Ask, Difference, Missing, Parties, differences
 from blockyard.storagenode.upkeep.lists import Lists
-from blockyard.storagenode.upkeep.pace import Meter
+from blockyard.storagenode.upkeep.pace import Meter, Stopped
 from blockyard.storagenode.upkeep.peers import Peers
 from blockyard.storagenode.upkeep.puller import Outcome, Puller
 from blockyard.storagenode.upkeep.sources import Round, Sources
@@ -148,7 +148,7 @@ class Repair:
                     self._survey(survey)
                 elif fill is not None:
                     self._fill(fill)
-            except errors.Cancelled:
+            except Stopped:
                 return
 
     def _survey(self, group: int) -> None:
@@ -176,16 +176,19 @@ class Repair:
         walk = self._walk(group)
         if walk is None:
             return
-        gained, left = 0, list[Missing]()
+        gained, left, full = 0, list[Missing](), False
         _log.info("group_fill", group=group)
         for difference in walk.differences:
             self._bury(difference.dead)
-            came, stayed = self._fetch(group, difference.missing)
+            came, todo = self._fetch(group, difference.missing)
             gained += came
-            left += stayed
+            full = full or todo.full
+            left += () if todo.full else todo.left
             self._check_stopping()
             if not self._goes_on(group):
                 return
+        if full:
+            _log.warning("repair_waits_for_room", group=group)
         if left:
             named = [f"{missing.block:#x}" for missing in left[:_NAMED]]
             _log.error("blocks_unobtainable", group=group, blocks=len(left), first=named)
@@ -198,8 +201,8 @@ class Repair:
         with self._changed:
             return not self._agenda.survey_due(time.monotonic()) and self._agenda.next_fill() == group
 
-    def _fetch(self, group: int, missing: Sequence[Missing]) -> tuple[int, list[Missing]]:
-        """Fetch blocks; return how many came, and those that did not."""
+    def _fetch(self, group: int, missing: Sequence[Missing]) -> tuple[int, Round]:
+        """Fetch blocks; return how many came, and what became of the others."""
         todo, gained = Round(missing), 0
         running: set[Future[Outcome]] = set()
         while True:
@@ -207,7 +210,7 @@ class Repair:
                 self._sources.started(pull)
                 running.add(self._pool.submit(self._puller.pull, pull))
             if not running:
-                return gained, todo.left
+                return gained, todo
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for each in done:
                 gained += self._ended(group, todo, each.result())
@@ -252,4 +255,4 @@ class Repair:
 
     def _check_stopping(self) -> None:
         if self._stopping.is_set():
-            raise errors.Cancelled("the node is shutting down")
+            raise Stopped

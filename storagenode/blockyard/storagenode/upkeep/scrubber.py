@@ -103,6 +103,7 @@ class Scrubber:
     def _read_some(self) -> float:
         """Read a few replicas; return for how long nothing is due, in seconds."""
         blocks = self._store.oldest_scrubbed(LOOKED_AT_ONCE)
+        live_bytes = self._store.usage().live_bytes
         for block in blocks:
             if self._wake.is_set():
                 return 0.0
@@ -116,15 +117,14 @@ class Scrubber:
             due_s = (self._pace.due_ns(read_ns) - time.time_ns()) / SECOND_NS
             if not self._pass_ns and due_s > 0:
                 return min(IDLE_S, due_s)
-            self._read(block, replica.length)
+            self._read(block, replica.length, self._pass_rate if self._pass_ns else self._pace.rate(live_bytes))
         if not blocks:
             self._end_pass()
             return IDLE_S
         return 0.0
 
-    def _read(self, block: int, length: int) -> None:
+    def _read(self, block: int, length: int, rate: float) -> None:
         now = time.monotonic()
-        rate = self._pass_rate if self._pass_ns else self._pace.rate(self._store.usage().live_bytes)
         self._bucket.set_rate(rate, now)
         if self._wake.wait(self._bucket.take(length, now)):
             return  # the node ends, or a pass begins, which has another pace

@@ -78,7 +78,9 @@ class Round:
 
     def __init__(self, missing: Sequence[Missing]) -> None:
         self.left: list[Missing] = []
-        """Blocks that no holder could deliver now."""
+        """Blocks that no holder could deliver now, or that there is no room for."""
+        self.full = False
+        """Whether this node's disk has no room."""
         self._waiting = sorted(missing, key=lambda each: (len(each.sources), each.block))
         self._refused: dict[int, set[int]] = {}
 
@@ -107,6 +109,7 @@ class Round:
 
     def give_up(self, missing: Sequence[Missing] = ()) -> None:
         """There is no room here for `missing`, nor for what waits."""
+        self.full = True
         self.left += [*missing, *self._waiting]
         self._waiting.clear()
 

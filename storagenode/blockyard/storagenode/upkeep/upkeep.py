@@ -20,7 +20,7 @@ from blockyard.storagenode.upkeep.dropped import Dropped
 from blockyard.storagenode.upkeep.examiner import Examiner
 from blockyard.storagenode.upkeep.fates import Fates
 from blockyard.storagenode.upkeep.hints import Hints
-from blockyard.storagenode.upkeep.leaving import AGAIN_S, Leaving
+from blockyard.storagenode.upkeep.leaving import Leaving
 from blockyard.storagenode.upkeep.peers import Peers
 from blockyard.storagenode.upkeep.puller import Puller, Throttle
 from blockyard.storagenode.upkeep.reclaimer import Reclaimer
@@ -29,7 +29,7 @@ from blockyard.storagenode.upkeep.scrubber import Scrubber, ScrubProgress
 
 COLLECT_PERIOD_S: Final = 6 * 3600.0
 COLLECT_PAUSE_S: Final = 1.0  # between pages of a search that nobody waits for
-STRAY_PERIOD_S: Final = 600.0
+REVIEW_PERIOD_S: Final = 600.0
 RECLAIM_PERIOD_S: Final = 600.0
 REWRITE_PERIOD_S: Final = 600.0
 REWRITE_PAUSE_S: Final = 1.0  # between two steps while there is something to gain
@@ -150,6 +150,7 @@ class Upkeep:
 
     def _map_is(self, view: ClusterView) -> None:
         self.repair.map_is(view)
+        self.leaving.look_soon()
         self._leave.wake()
 
     def _replaced(self, blocks: Iterable[int]) -> None:
@@ -167,7 +168,7 @@ class Upkeep:
         return REWRITE_PAUSE_S if self.store.rewrite_packs(REWRITE_BYTES) else REWRITE_PERIOD_S
 
     def _leave_once(self) -> float:
-        return AGAIN_S if self.leaving.run(self._stopping.is_set) else STRAY_PERIOD_S
+        return self.leaving.run(self._stopping.is_set)
 
     def _examine_once(self) -> float:
         while not self._stopping.is_set():
@@ -177,7 +178,7 @@ class Upkeep:
                 break
             self.examiner.suspect(block, "reported bad")
         self.examiner.review(self._fates.ask, lambda group: self._known.view.holds(self.node, group))
-        return STRAY_PERIOD_S
+        return REVIEW_PERIOD_S
 
     def _collect_once(self) -> float:
         if self._first_collect:
@@ -185,5 +186,5 @@ class Upkeep:
             return COLLECT_PERIOD_S / 2
         for _ in self.collector.run(self._stopping.is_set, HOUR_S, dry_run=False):
             if self._stopping.wait(COLLECT_PAUSE_S):
-                raise errors.Cancelled("the node is shutting down")
+                raise errors.ShuttingDown("the node is shutting down")
         return COLLECT_PERIOD_S
