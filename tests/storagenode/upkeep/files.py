@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import grpc
 from blockyard.proto.common_pb2 import Caller, RequestId
+from blockyard.proto.errors import BlockyardError
 from blockyard.proto.ids import SEQUENCE_BITS
 from blockyard.proto.metadata_pb2 import PutFileRequest, Slice, UnlinkRequest
 from blockyard.proto.metadata_pb2_grpc import MetadataStub
@@ -63,11 +64,15 @@ def held(cluster: StorageCluster, name: str, among: Iterable[int]) -> set[int]:
 
 
 def copies(cluster: StorageCluster, names: Iterable[str], among: Iterable[int]) -> dict[int, int]:
-    """Return how many of some nodes list each block."""
+    """Return how many of some nodes list each block; a node that does not answer has nothing."""
     blocks = set(among)
     counts = dict.fromkeys(blocks, 0)
     for name in names:
-        for block in held(cluster, name, blocks):
+        try:
+            found = held(cluster, name, blocks)
+        except BlockyardError:
+            continue
+        for block in found:
             counts[block] += 1
     return counts
 
