@@ -1,11 +1,13 @@
 """What one cluster in order offers: both doors, metrics, zones, drain, an index made anew. Real processes."""
 
+import signal
 import urllib.request
 from typing import Any, cast
 
 import grpc
 import pytest
 from blockyard.proto import errors
+from blockyard.proto.blocks import ChainSender
 from blockyard.proto.cluster_pb2 import NODE_DRAINING, NODE_REMOVED, NODE_UP
 from blockyard.proto.door import Channel as DoorChannel
 from blockyard.proto.lane import Channel
@@ -96,6 +98,29 @@ def test_a_drain_that_is_called_off_leaves_everything_in_order(cluster: StorageC
     blocks.until_whole()
     blocks.put(5)
     blocks.close()
+
+
+def test_a_write_under_way_is_finished_before_the_node_ends(
+    cluster: StorageCluster, blocks: AcknowledgedBlocks
+) -> None:
+    view = cluster.view()
+    [block] = blocks.lease(1)
+    data = bytes(range(256)) * 1024
+    chain = sorted(view.chain(block), key=lambda each: each.node != cluster.id("n1"))
+    with ChainSender(
+        cluster.channels, block, chain, durable=True, write_min=3, map_epoch=view.epoch, session=blocks.session
+    ) as sender:
+        sender.append(data)
+        cluster.signal("n1", signal.SIGTERM)
+        wait_until(lambda: "] stopping " in cluster.nodes["n1"].output(), "the node has been told")
+        with pytest.raises(errors.BlockyardError):
+            blocks.write_along(blocks.lease(1)[0], [view.node(cluster.id("n1")).in_chain()], view.epoch)
+        sealed = sender.seal()
+    assert set(sealed.nodes) == {each.node for each in chain}
+    assert cluster.ended("n1") == 0
+    cluster.start("n1")
+    cluster.until_up("n1")
+    assert cluster.stub("n1").VerifyBlock(VerifyBlockRequest(block=block)).good
 
 
 def test_an_index_that_is_made_anew_finds_every_block(cluster: StorageCluster, blocks: AcknowledgedBlocks) -> None:

@@ -91,8 +91,7 @@ class StorageNode:
         )
         disk.start()
         ending.callback(disk.stop)
-        group = ending.enter_context(GroupChannel(settings.cluster.metaservers, limits=self._limits()))
-        cluster: Any = ClusterStub(cast(grpc.Channel, group))
+        cluster: Any = ClusterStub(cast(grpc.Channel, ending.enter_context(self._group())))
         listener = ending.enter_context(self._listener())
         record = self._record(listener)
         reply = register(cluster, directory, record, self.stopping)
@@ -125,6 +124,12 @@ class StorageNode:
         guard.end(self._fenced or "it is shutting down")
         _log.info("stopping", id=reply.id)
 
+    def _group(self) -> GroupChannel:
+        lane = self.settings.lane
+        return GroupChannel(
+            self.settings.cluster.metaservers, timeout_s=lane.default_deadline_ms / 1000, limits=self._limits()
+        )
+
     def _listener(self) -> socket.socket:
         """Return the lane's socket: who connects before the node has registered waits in its backlog."""
         return sockets.listen(f"{self.settings.listen.host}:{self.settings.listen.lane_port}")
@@ -149,11 +154,7 @@ class StorageNode:
     ) -> Callable[[], int]:
         """Serve both transports; return how many calls are under way."""
         settings, host = self.settings, self.settings.listen.host
-        lane = ThreadServer(
-            self._limits(),
-            self.metrics.transport("lane", "server"),
-            max_connections=settings.lane.in_flight_limit,
-        )
+        lane = ThreadServer(self._limits(), self.metrics.transport("lane", "server"))
         door = DoorThread(settings.door, self.metrics.transport("grpc", "server"), DOOR_WORKERS)
 
         def add(*servers: Any) -> None:
