@@ -14,14 +14,14 @@ MIB = 1 << 20
 def run_transcript(text: str) -> str:
     """Return the transcript with the core's answers in place of those in `text`."""
     lines: list[str] = []
-    core = ChainCore((), holders_before=0, write_min=1, patience=Patience())
+    core = ChainCore((), holders_before=0, write_min=1, patience=Patience(stall_s=1.0, hop_s=0.75))
     for line in text.splitlines():
         if line.startswith("<"):
             continue
         lines.append(line)
         if line.startswith("> chain"):
             chain = [int(word) for word in line.split()[2:]]
-            core = ChainCore(chain, holders_before=0, write_min=2, patience=Patience())
+            core = ChainCore(chain, holders_before=0, write_min=2, patience=Patience(stall_s=1.0, hop_s=0.75))
         elif line.startswith(">"):
             lines += [f"< {_show(action)}" for action in _play(core, *line.split()[1:])]
             lines.append(

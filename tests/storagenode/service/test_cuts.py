@@ -25,6 +25,7 @@ class Wire:
         self._target = ("127.0.0.1", node.chain_node.address.lane_port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._is_reset = False
         self._passes = threading.Event()
         self._passes.set()
         address = Address(host="127.0.0.1", lane_port=self._listener.getsockname()[1])
@@ -37,6 +38,7 @@ class Wire:
 
     def reset(self) -> None:
         """Close every connection, and refuse new ones."""
+        self._is_reset = True
         self._listener.close()
         for pair in self._pairs:
             for sock in pair:
@@ -58,6 +60,8 @@ class Wire:
             except OSError:
                 return
             self._pairs.append((ours, theirs))
+            if self._is_reset:
+                self.reset()
             for one, other in ((ours, theirs), (theirs, ours)):
                 threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
 

@@ -62,7 +62,7 @@ Actions: TypeAlias = Sequence[Action]
 class Patience:
     """How long a successor may say nothing when it is expected to answer, seconds."""
 
-    stall_s: float = 1.0
+    stall_s: float = 1.5
     """The last of the chain."""
     hop_s: float = 0.75
     """More for each node behind it."""

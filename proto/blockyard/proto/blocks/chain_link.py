@@ -165,7 +165,7 @@ class ChainLink:
         self._leave()
         stub = self._channels.stub(self._nodes[chain[0]].address)
         self._stream = stub.WriteBlock(timeout=WRITE_TIMEOUT_S)
-        self._stream.send_within(self._patience.of(len(chain)))
+        self._stream.send_within(self._patience.of(len(chain)) / 2)  # a frame that stalls halfway waits twice
         self._send(WriteBlockRequest(open=opening))
 
     def _send(self, step: WriteBlockRequest, data: Buffer | None = None) -> None:

@@ -8,6 +8,7 @@ A put may be repeated at any time: a node that has the block already, with the s
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,8 @@ REQUEST_LIMIT_BLOCKS = 4096
 _IN_FLIGHT = 2
 """Requests under way at once on one chain: one is on the wire while another waits for a disk."""
 _THREADS = 32
+SILENT_S = 3.0
+"""A node that let a request wait in vain gets no other for this long: until then the map says that it is down."""
 _log = logs.get(__name__)
 
 
@@ -81,6 +84,7 @@ class PutQueues:
         self._holders_before = holders_before
         self._stall_s = stall_s
         self._hop_s = hop_s
+        self._silent_until: dict[int, float] = {}
         self._lock = threading.Lock()
         self._queues: dict[_Route, _Queue] = {}
         self._threads = ThreadPoolExecutor(_THREADS, "puts")
@@ -156,6 +160,7 @@ class PutQueues:
             map_epoch=route.map_epoch,
             session=route.session,
         )
+        self._pass_over_silent(route, chain, failed)
         while self._holders_before + len(chain) >= max(route.write_min, 1 + self._holders_before):
             del request.chain[:]
             request.chain.extend(chain)
@@ -164,8 +169,11 @@ class PutQueues:
             except errors.BlockyardError as error:
                 if is_refusal(error):
                     raise
-                _log.info("put_node_cut", node=chain[0].node, why=str(error))
-                failed.append(chain.pop(0).node)
+                node = chain.pop(0).node
+                _log.info("put_node_cut", node=node, why=str(error))
+                failed.append(node)
+                if isinstance(error, errors.DeadlineExceeded):
+                    self._silent_until[node] = time.monotonic() + SILENT_S
             else:
                 return PutOutcome(tuple(reply.nodes), (*failed, *reply.failed_nodes))
         if self._holders_before >= route.write_min:
@@ -174,6 +182,15 @@ class PutQueues:
             f"{self._holders_before + len(chain)} nodes are left and {route.write_min} must hold the blocks; nodes "
             f"{failed} failed: write them again elsewhere"
         )
+
+    def _pass_over_silent(self, route: _Route, chain: list[ChainNode], failed: list[int]) -> None:
+        """Leave out nodes that let a request wait in vain a moment ago, as far as enough others remain."""
+        now = time.monotonic()
+        for each in list(chain):
+            enough = self._holders_before + len(chain) - 1 >= max(route.write_min, 1 + self._holders_before)
+            if enough and self._silent_until.get(each.node, 0.0) > now:
+                chain.remove(each)
+                failed.append(each.node)
 
     def _ask(self, chain: Sequence[ChainNode], request: PutBlocksRequest, data: Buffer) -> PutBlocksReply:
         stub: Any = self._channels.stub(chain[0].address)

@@ -40,6 +40,7 @@ class OpenWrites:
         self._grace_s = grace_s
         self._idle_s = idle_s
         self._lock = threading.Lock()
+        self._beginning = threading.Lock()
         self._open: dict[int, _Write] = {}
         self._stopped = threading.Event()
         self._sweeper: threading.Thread | None = None
@@ -49,16 +50,19 @@ class OpenWrites:
 
         Raises Exists when it is sealed or being written and this is no resumption, NoSpace.
         """
-        with self._lock:
-            write = self._open.get(block)
+        self._sweep_from_now_on()
+        while True:
+            with self._lock:
+                write = self._open.get(block)
             if write is not None and not resume:
                 raise errors.Exists("the block is being written already", str(block))
-            if self._sweeper is None:
-                self._sweeper = threading.Thread(target=self._sweep_for_ever, name="open-writes", daemon=True)
-                self._sweeper.start()
-        if write is None:
-            write = self._begin(block, expected_bytes, resume)
-        return Claim(self, write)
+            if write is None:
+                with self._beginning:  # a late open of one that was cut out may come together with its successor's
+                    write = self._open.get(block) if resume else None
+                    write = write or self._begin(block, expected_bytes, resume)
+            with write.lock:
+                if not write.is_gone:  # else it disappeared between the two locks
+                    return Claim(self, write)
 
     def sweep(self, now: float) -> None:
         """Make blocks disappear that nobody writes any more."""
@@ -87,6 +91,7 @@ class OpenWrites:
                 return
             del self._open[write.block]
         if not write.is_sealed and write.open_block is not None:
+            write.is_gone = True
             write.open_block.abort()
 
     def _begin(self, block: int, expected_bytes: int, resume: bool) -> "_Write":
@@ -104,6 +109,12 @@ class OpenWrites:
             self._open[block] = write
         return write
 
+    def _sweep_from_now_on(self) -> None:
+        with self._lock:
+            if self._sweeper is None:
+                self._sweeper = threading.Thread(target=self._sweep_for_ever, name="open-writes", daemon=True)
+                self._sweeper.start()
+
     def _sweep_for_ever(self) -> None:
         while not self._stopped.wait(SWEEP_S):
             self.sweep(self.clock())
@@ -117,6 +128,7 @@ class _Write:
         self.open_block = open_block
         self.sums = sums
         self.is_sealed = open_block is None
+        self.is_gone = False
         self.owner: Claim | None = None
         self.seen_at = now
         self.lock = threading.Lock()
@@ -126,13 +138,13 @@ class Claim:
     """The right to write one block, until another takes it; also where its bytes are read to be passed on."""
 
     def __init__(self, writes: OpenWrites, write: _Write) -> None:
+        """Take the block over; its lock is held."""
         self.block = write.block
         self._writes = writes
         self._write = write
         self._newest: tuple[int, memoryview] = (0, memoryview(b""))
-        with write.lock:
-            write.owner = self
-            write.seen_at = writes.clock()
+        write.owner = self
+        write.seen_at = writes.clock()
 
     @property
     def length(self) -> int:
@@ -200,22 +212,33 @@ class Claim:
     # ------------------------------------------------------------------------------------------ a source for others
 
     def read(self, start: int, end: int) -> memoryview:
-        """Return bytes that this node has: those that came last from memory, others from the disk."""
+        """Return bytes that this node has: those that came last from memory, others from the disk.
+
+        Raises InputOutputError when the disk does not give them.
+        """
         at, view = self._newest
         if at <= start and end <= at + view.nbytes:
             return view[start - at : end - at]
         buffer = memoryview(bytearray(end - start))
-        if self._write.is_sealed:
-            with self._writes.store.open_range(self.block) as replica:
-                got = os.preadv(replica.fd, [buffer], replica.file_offset + start)
-                assert got == end - start, f"block {self.block} ended at byte {start + got}"
-        else:
-            self._writable().read(start, buffer)
+        try:
+            got = self._read(start, buffer)
+        except errors.BlockyardError:
+            raise
+        except OSError as error:
+            raise errors.InputOutputError(f"block {self.block} cannot be read back: {error}") from error
+        if got != buffer.nbytes:
+            raise errors.InputOutputError(f"block {self.block} ended at byte {start + got}")
         return buffer
 
     def checksums(self, start: int, end: int) -> list[int]:
         """Return the checksums that go with bytes `start` to `end`."""
         return self._write.sums.between(start, end)
+
+    def _read(self, start: int, buffer: memoryview) -> int:
+        if not self._write.is_sealed:
+            return self._writable().read(start, buffer)
+        with self._writes.store.open_range(self.block) as replica:
+            return os.preadv(replica.fd, [buffer], replica.file_offset + start)
 
     def _writable(self) -> "OpenBlock":
         """Return the open block; its lock is held, or the caller is its only writer."""
