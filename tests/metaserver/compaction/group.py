@@ -39,8 +39,7 @@ def small_scale() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (slices, fsck, policy):
             patch.setattr(module, "CROWDED_PIECES", 8)
-        for module in (slices, content, policy):
-            patch.setattr(module, "HIDDEN_SLACK_BYTES", 4)
+        patch.setattr(slices, "HIDDEN_SLACK_BYTES", 4)
         patch.setattr(content, "CROWDED_BYTES", 8 * slices.PIECE_BYTES)
         patch.setattr(policy, "PIECE_COST_BYTES", 16)
         patch.setattr(policy, "JOB_COST_BYTES", 64)

@@ -21,6 +21,8 @@ from blockyard.proto.ids import SEQUENCE_BITS
 from crc32c import crc32c
 
 FIRST_LOOK_S: Final = 1.0
+HOPELESS_AFTER_S: Final = 30.0
+"""A mark is not taken away before so much quiet: the next write might only bring it back."""
 RETRY_S: Final = 1.0
 RETRY_MAX_S: Final = 300.0
 
@@ -69,7 +71,7 @@ class Chooser:
         if found is not None:
             return Verdict(found)
         watched.look_s = now_s + max(FIRST_LOOK_S, quiet_s)
-        return Verdict(hopeless=policy.hopeless(pieces, references))
+        return Verdict(hopeless=quiet_s >= HOPELESS_AFTER_S and policy.hopeless(pieces, references))
 
     def begun(self, name: ChunkName) -> None:
         """A chunk is being rewritten: it is not chosen again before `ended`."""

@@ -1,14 +1,14 @@
 """What of a crowded chunk is worth rewriting now.
 
-To read one more piece costs a reader about as much as one more checksum page: reads are widened to whole pages, and a
-piece is a range of its own. So a chunk of V visible bytes in at most V / `PIECE_COST_BYTES` pieces reads at half of a
-fresh chunk's speed or better, and to take away one piece is worth rewriting `PIECE_COST_BYTES` at any
-time. Every write adds at most two pieces, so a chunk under constant random writes is rewritten with at most
-2 x 64 KiB for each of them, however it is hit. When nobody has written for a while a piece is worth more, in
-proportion to the quiet: what is read often and written seldom ends as one piece.
+To read one more piece costs a reader about as much as 96 KiB more: reads are widened to whole pages, and a piece is a
+range of its own. So a chunk of V visible bytes in at most V / `PIECE_COST_BYTES` pieces reads at half of a fresh
+chunk's speed or better, and to take away one piece is worth rewriting `PIECE_COST_BYTES` at any time. Every write adds
+at most two pieces, so a chunk under constant random writes is rewritten with at most 2 x 96 KiB for each of them,
+however it is hit. When nobody has written for a while a piece is worth more, in proportion to the quiet: what is read
+often and written seldom ends as one piece.
 
-Hidden bytes are worth what they give back: when blocks of which less than half is visible hide more than the chunk
-shows, their visible bytes are rewritten, so each byte hidden pays for at most one byte rewritten.
+Hidden bytes are worth what they give back: the visible bytes of a block are rewritten when it hides more than it shows,
+and once it is quiet when it hides a fifth; so each byte hidden pays for one byte rewritten, or four.
 
 A pure function of the chunk's pieces. Invariants of a plan: its pieces are of the chunk, rising, whole; what it saves
 is more than what it rewrites.
@@ -18,15 +18,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from blockyard.metaserver.namespace.slices import CROWDED_PIECES, HIDDEN_SLACK_BYTES, Piece
+from blockyard.metaserver.namespace import slices
+from blockyard.metaserver.namespace.slices import CROWDED_PIECES, Piece
 
-PIECE_COST_BYTES: Final = 65_536
+PIECE_COST_BYTES: Final = 96 << 10
 JOB_COST_BYTES: Final = 1 << 20
-"""What a job costs beside its bytes: two log entries, a call, a chain; as much as 16 pieces are worth."""
+"""What a job costs beside its bytes: two log entries, a call, a chain; as much as 11 pieces are worth."""
 QUIET_UNIT_S: Final = 4
-"""A piece is worth `PIECE_COST_BYTES` for every so many seconds of quiet: slow writes cost a chunk 32 KiB/s at most."""
+"""A piece is worth `PIECE_COST_BYTES` for every so many seconds of quiet: slow writes cost a chunk 48 KiB/s at most."""
 PATIENCE_MAX: Final = 2_048
 """At so many times `PIECE_COST_BYTES` a piece, 128 MiB, no two pieces of a chunk are too long to be joined."""
+
+HIDDEN_WEIGHT_MAX: Final = 4
+"""A hidden byte pays for one written anew, and for so many at most once it is quiet."""
 
 References = Callable[[int], int]
 """How many pieces of the whole namespace refer to a block."""
@@ -62,8 +66,8 @@ def plan(pieces: Sequence[Piece], references: References, quiet_s: float) -> Pla
     patience = min(max(quiet_s / QUIET_UNIT_S, 1.0), PATIENCE_MAX)
     worth = int(PIECE_COST_BYTES * patience)
     chosen, profit = _runs(pieces, worth) if len(pieces) > CROWDED_PIECES else (set[int](), 0)
-    drained, freed = _drained(pieces, references)
-    profit += int(freed * patience)
+    drained, gain = _drained(pieces, references, patience)
+    profit += gain
     chosen |= drained
     if profit <= JOB_COST_BYTES:
         return None
@@ -101,11 +105,11 @@ def _runs(pieces: Sequence[Piece], worth: int) -> tuple[set[int], int]:
     return chosen, total
 
 
-def _drained(pieces: Sequence[Piece], references: References) -> tuple[set[int], int]:
-    """Return the indexes of the pieces of blocks that hide more than they show, and how much more that is.
+def _drained(pieces: Sequence[Piece], references: References, patience: float) -> tuple[set[int], int]:
+    """Return the indexes of the pieces of blocks that hide more than it costs to write what they show, and the gain.
 
-    Nothing, unless the chunk's blocks hide more than the chunk shows. Of a block that others refer to as well, a
-    share in proportion to the references is counted: to copy it out gives nothing back before the others do the same.
+    Of a block that others refer to as well, a share in proportion to the references is counted as hidden here: to copy
+    a part out gives nothing back before the others do the same.
     """
     visible: dict[int, int] = {}
     count: dict[int, int] = {}
@@ -114,17 +118,17 @@ def _drained(pieces: Sequence[Piece], references: References) -> tuple[set[int],
         visible[block] = visible.get(block, 0) + length
         count[block] = count.get(block, 0) + 1
         whole[block] = size
-    if sum(whole.values()) <= 2 * sum(visible.values()) + HIDDEN_SLACK_BYTES:
-        return set(), 0
-    excess = {
-        block: size * count[block] // max(references(block), count[block]) - 2 * visible[block]
-        for block, size in whole.items()
-    }
-    if sum(excess.values()) <= HIDDEN_SLACK_BYTES:
-        return set(), 0
-    drained = {block for block, more in excess.items() if more > 0}
-    indexes = {at for at, piece in enumerate(pieces) if piece[2] in drained}
-    return indexes, sum(excess[block] for block in drained)
+    weight = min(patience, HIDDEN_WEIGHT_MAX)
+    drained: set[int] = set()
+    gain = 0.0
+    for block, size in whole.items():
+        if not slices.hides(size, visible[block]):
+            continue
+        hidden = size * count[block] // max(references(block), count[block]) - visible[block]
+        if hidden * weight > visible[block]:
+            drained.add(block)
+            gain += (hidden * weight - visible[block]) * patience / weight
+    return {at for at, piece in enumerate(pieces) if piece[2] in drained}, int(gain)
 
 
 def bytes_by_group(pieces: Iterable[Piece], group_of: Callable[[int], int]) -> dict[int, int]:

@@ -37,7 +37,7 @@ JOBS_MAX: Final = 4
 JOBS_PER_NODE: Final = 1
 LOOKS_PER_ROUND: Final = 1_000
 PIECES_PER_ROUND: Final = 20_000
-"""Judging this many takes some ten milliseconds of the loop."""
+"""Judging this many takes some 20 ms; the loop goes on after each chunk."""
 
 _UNMARK: Final = method_id(f"{INTERNAL}UnmarkChunk")
 _log = logs.get(__name__)
@@ -141,6 +141,7 @@ class Compaction:
                 self._unmark(name, row)
             elif verdict.plan is not None:
                 await self._begin(view, name, verdict.plan)
+            await asyncio.sleep(0)
 
     def _unmark(self, name: ChunkName, row: bytes) -> None:
         request = UnmarkChunkRequest(inode=name[0], chunk=name[1], row_crc32c=crc32c(row))

@@ -11,7 +11,6 @@ from blockyard.metaserver.namespace import slices
 from blockyard.metaserver.namespace.slices import (
     CHUNK_BYTES,
     CROWDED_PIECES,
-    HIDDEN_SLACK_BYTES,
     PIECE_BYTES,
     PIECES_PER_CHUNK,
     Piece,
@@ -84,7 +83,7 @@ def _write_piece(state: "State", record: Attributes, index: int, piece: Piece) -
         tx.put(key, slices.pack_piece(*piece))
         state.references.add(piece)
         record.allocated += piece[1]
-        if piece[4] > 2 * piece[1] + HIDDEN_SLACK_BYTES:
+        if slices.hides(piece[4], piece[1]):
             state.crowded.mark(number, index, state.now)
         return
     before = slices.last(row)
@@ -96,7 +95,7 @@ def _write_piece(state: "State", record: Attributes, index: int, piece: Piece) -
             _check_room(number, index, len(row) // PIECE_BYTES + 1)
             tx.put(key, row + slices.pack_piece(*piece))
             state.references.add(piece)
-            if len(row) >= CROWDED_BYTES or piece[4] > 2 * piece[1] + HIDDEN_SLACK_BYTES:
+            if len(row) >= CROWDED_BYTES or slices.hides(piece[4], piece[1]):
                 state.crowded.mark(number, index, state.now)
         record.allocated += piece[1]
         return

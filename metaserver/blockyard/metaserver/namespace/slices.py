@@ -17,7 +17,7 @@ PIECES_PER_CHUNK: Final = 32_768
 CROWDED_PIECES: Final = 32
 """A chunk of more pieces than this is looked at by compaction."""
 HIDDEN_SLACK_BYTES: Final = 4_096
-"""Hidden bytes beyond the visible ones that are not worth a look: no disk gives back less than a page."""
+"""Hidden bytes of a block that are not worth a look: no disk gives back less than a page."""
 
 Piece: TypeAlias = tuple[int, int, int, int, int]
 """Start, length, block, offset in the block, length of the block."""
@@ -154,15 +154,21 @@ def cut(pieces: Iterable[Piece], ranges: Sequence[Span]) -> tuple[list[Piece], l
     return inside, outside
 
 
+def hides(whole: int, visible: int) -> bool:
+    """Return whether a block of `whole` bytes of which so many are visible hides enough to be looked at: a fifth."""
+    return 4 * (whole - visible - HIDDEN_SLACK_BYTES) > visible
+
+
 def crowded(row: bytes) -> bool:
-    """Return whether compaction should look at a chunk: many pieces, or blocks of which less than half is visible."""
+    """Return whether compaction should look at a chunk: many pieces, or a block of which much is hidden."""
     if len(row) > CROWDED_PIECES * PIECE_BYTES:
         return True
-    visible, blocks = 0, dict[int, int]()
+    visible: dict[int, int] = {}
+    wholes: dict[int, int] = {}
     for _, length, block, _, whole in _PIECE.iter_unpack(row):
-        visible += length
-        blocks[block] = whole
-    return bool(sum(blocks.values()) > 2 * visible + HIDDEN_SLACK_BYTES)
+        visible[block] = visible.get(block, 0) + length
+        wholes[block] = whole
+    return any(hides(whole, visible[block]) for block, whole in wholes.items())
 
 
 def joined(pieces: Iterable[Piece]) -> list[Piece]:
