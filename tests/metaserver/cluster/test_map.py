@@ -92,3 +92,18 @@ def test_status_shows_dead_blocks_and_not_removed_nodes() -> None:
     status = cluster.state.status(cluster.tx, Liveness(), 0)
     assert status.reclaim_blocks == 3
     assert [node.node.id for node in status.nodes] == [1, 3]
+
+
+def test_after_a_restore_the_map_is_newer_than_any_that_was_given_out_since_the_backup() -> None:
+    cluster = Cluster(nodes=3)
+    backup = cluster.epoch
+    for _ in range(5):
+        cluster.set_state(2, NODE_DOWN)
+        cluster.register("n2", incarnation=2, number=2)
+    given_out = cluster.epoch
+    restored = Cluster(nodes=3)
+    assert restored.epoch == backup < given_out
+    restored.run(lambda: restored.state.skip_ahead(restored.tx))
+    assert restored.epoch > given_out
+    reply = restored.state.get_cluster_map(restored.tx, GetClusterMapRequest(known_epoch=given_out))
+    assert reply.map.epoch == restored.epoch

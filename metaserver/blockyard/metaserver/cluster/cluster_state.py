@@ -147,10 +147,14 @@ class ClusterState:
         return parts.leases.lease(parts.keeper.view, request, inputs)
 
     def skip_ahead(self, tx: Transaction) -> None:
-        """After a restore: see `Leases.skip_ahead`. Nothing, when the state is older than its cluster."""
+        """After a restore: see `Leases.skip_ahead` and `MapKeeper.skip_ahead`.
+
+        Nothing, when the state is older than its cluster.
+        """
         parts = self._on(tx)
         if parts.keeper.rows.head is not None:
             parts.leases.skip_ahead(parts.keeper.view.head.groups)
+            parts.keeper.skip_ahead()
 
     def end_session(self, tx: Transaction, session: int) -> None:
         """Part of the command that ends a session, by request or by silence."""

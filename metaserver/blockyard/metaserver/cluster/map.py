@@ -7,11 +7,15 @@ also when a command was rolled back; nothing else decides whether a cached view 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Final
 
 from blockyard.metaserver.cluster.placement import place
 from blockyard.metaserver.cluster.records import Group, MapHead, MapRows, Node
 from blockyard.proto.cluster_pb2 import NODE_REMOVED, NODE_UP, ClusterMap, GetClusterMapReply
 from blockyard.proto.errors import Exists, StaleIncarnation, Unavailable, UnknownNode
+
+SKIPPED_EPOCHS: Final = 1 << 20
+"""Far more changes of the map than there are between two backups."""
 
 
 class MapView:
@@ -89,6 +93,13 @@ class MapKeeper:
         if self.rows.head is not None:
             raise Exists(f"this group already keeps cluster {self.rows.head.cluster}")
         self.rows.put_head(head)
+
+    def skip_ahead(self) -> None:
+        """After a restore: pass over the epochs that may have been made since the state was copied.
+
+        Whoever knows a map from then would take every later one for an older one, until as many changes were made.
+        """
+        self.rows.put_head(replace(self.view.head, epoch=self.view.epoch + SKIPPED_EPOCHS))
 
     def change(self, nodes: Iterable[Node] = (), groups: Mapping[int, Group] | None = None) -> None:
         """Store changed nodes and groups and move groups as the nodes now demand.
