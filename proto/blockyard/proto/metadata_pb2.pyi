@@ -565,7 +565,7 @@ class CommitSlicesReply(_message.Message):
     def __init__(self, files: _Optional[_Iterable[_Union[FileCommitted, _Mapping]]] = ...) -> None: ...
 
 class PutFileRequest(_message.Message):
-    __slots__ = ("caller", "request", "parent", "name", "mode", "slices", "size", "replace")
+    __slots__ = ("caller", "request", "parent", "name", "mode", "slices", "size", "replace", "map_epoch")
     CALLER_FIELD_NUMBER: _ClassVar[int]
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     PARENT_FIELD_NUMBER: _ClassVar[int]
@@ -574,6 +574,7 @@ class PutFileRequest(_message.Message):
     SLICES_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     REPLACE_FIELD_NUMBER: _ClassVar[int]
+    MAP_EPOCH_FIELD_NUMBER: _ClassVar[int]
     caller: _common_pb2.Caller
     request: _common_pb2.RequestId
     parent: int
@@ -582,7 +583,8 @@ class PutFileRequest(_message.Message):
     slices: _containers.RepeatedCompositeFieldContainer[Slice]
     size: int
     replace: bool
-    def __init__(self, caller: _Optional[_Union[_common_pb2.Caller, _Mapping]] = ..., request: _Optional[_Union[_common_pb2.RequestId, _Mapping]] = ..., parent: _Optional[int] = ..., name: _Optional[bytes] = ..., mode: _Optional[int] = ..., slices: _Optional[_Iterable[_Union[Slice, _Mapping]]] = ..., size: _Optional[int] = ..., replace: _Optional[bool] = ...) -> None: ...
+    map_epoch: int
+    def __init__(self, caller: _Optional[_Union[_common_pb2.Caller, _Mapping]] = ..., request: _Optional[_Union[_common_pb2.RequestId, _Mapping]] = ..., parent: _Optional[int] = ..., name: _Optional[bytes] = ..., mode: _Optional[int] = ..., slices: _Optional[_Iterable[_Union[Slice, _Mapping]]] = ..., size: _Optional[int] = ..., replace: _Optional[bool] = ..., map_epoch: _Optional[int] = ...) -> None: ...
 
 class AllocateRequest(_message.Message):
     __slots__ = ("caller", "request", "inode", "handle", "offset", "length", "mode")

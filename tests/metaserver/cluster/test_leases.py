@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from blockyard.metaserver.cluster.leases import LARGEST_LEASE, RANGES_PER_GROUP
 from blockyard.proto.cluster_pb2 import NODE_DOWN, NODE_DRAINING
-from blockyard.proto.errors import BelowWriteMin, InvalidArgument, NoSpace
+from blockyard.proto.errors import BelowWriteMin, InvalidArgument, NoSpace, StaleEpoch
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -49,6 +49,29 @@ def test_a_session_that_spent_everything_keeps_no_ranges() -> None:
     for b in blocks_of(cluster.lease(1, 40)):
         assert cluster.run(lambda b=b: cluster.state.spend(cluster.tx, 1, b))  # type: ignore[misc]
     assert not any(key.startswith(b"Mlease...") for key in cluster.store.rows)
+
+
+def test_a_block_written_under_a_map_whose_holders_were_let_go_since_is_refused() -> None:
+    cluster = Cluster(nodes=4, groups=16)
+    written = cluster.epoch
+    group = next(n for n, g in enumerate(cluster.view.groups) if 2 in g.nodes)
+    waiting = (b for b in blocks_of(cluster.lease(1, 400)) if b >> 48 == group)
+    cluster.change(2, NODE_DRAINING)
+    assert 2 in cluster.group(group).former
+    spend = cluster.state.spend
+    first, second, third = (next(waiting) for _ in range(3))
+    assert cluster.run(lambda: spend(cluster.tx, 1, first, written)), "its former holders are still known"
+    for node in cluster.group(group).nodes:
+        cluster.complete(node, [group])
+    assert not cluster.group(group).former
+    with pytest.raises(StaleEpoch) as refused:
+        cluster.run(lambda: spend(cluster.tx, 1, second, written))
+    assert refused.value.map_epoch == cluster.epoch
+    again = cluster.reopened()
+    with pytest.raises(StaleEpoch):
+        again.run(lambda: again.state.spend(again.tx, 1, second, written))
+    assert cluster.run(lambda: spend(cluster.tx, 1, second, cluster.epoch)), "written again, under the newer map"
+    assert cluster.run(lambda: spend(cluster.tx, 1, third)), "a client that does not say is believed"
 
 
 def test_leases_survive_a_restart() -> None:

@@ -278,7 +278,7 @@ class SomeBlocks(EveryBlock):
     def owned(self, session: int, block: int) -> bool:
         return block < 10 and block not in self.spent
 
-    def spend(self, session: int, block: int) -> bool:
+    def spend(self, session: int, block: int, map_epoch: int) -> bool:
         owned = self.owned(session, block)
         self.spent.add(block)
         return owned

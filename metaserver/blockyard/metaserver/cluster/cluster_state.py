@@ -39,7 +39,8 @@ from blockyard.proto.cluster_pb2 import (
     RegisterNodeRequest,
 )
 from blockyard.proto.common_pb2 import Empty
-from blockyard.proto.errors import InvalidArgument
+from blockyard.proto.errors import InvalidArgument, StaleEpoch
+from blockyard.proto.ids import SEQUENCE_BITS
 
 _GROUP_LIMIT = 1 << 16
 
@@ -160,12 +161,23 @@ class ClusterState:
         """Part of the command that ends a session, by request or by silence."""
         self._on(tx).leases.end_session(session)
 
-    def spend(self, tx: Transaction, session: int, block: int) -> bool:
+    def spend(self, tx: Transaction, session: int, block: int, map_epoch: int = 0) -> bool:
         """Part of the command that first refers to a block: whether the session owns its id, which is used up by this.
 
-        Without it a client could commit a block again after it died and every node dropped it.
+        Without it a client could commit a block again after it died and every node dropped it. `map_epoch` is that of
+        the map the block was written under, 0 when nobody says. Raises StaleEpoch when the group has let go of holders
+        it had then: they may have been the block's only ones, for a block that nobody had committed yet may have come
+        to them after the others looked for what they lack.
         """
-        return self._on(tx).leases.spend(session, block)
+        parts = self._on(tx)
+        view, group = parts.keeper.view, block >> SEQUENCE_BITS
+        if group < len(view.groups) and 0 < map_epoch < view.groups[group].released:
+            raise StaleEpoch(
+                f"block {block:#x} was written under the map of epoch {map_epoch}, and its group has let holders of "
+                "that time go since: write it again",
+                map_epoch=view.epoch,
+            )
+        return parts.leases.spend(session, block)
 
     def enqueue_reclaim(self, tx: Transaction, blocks: Iterable[int]) -> None:
         """Part of the command that drops the last reference to blocks."""

@@ -23,7 +23,7 @@ from blockyard.proto.cluster_pb2 import (
 
 _SETTINGS_HEAD: Final = Struct(">QIIIIIQ")
 _NODE_HEAD: Final = Struct(">Q??")
-_GROUP_HEAD: Final = Struct(">QH")
+_GROUP_HEAD: Final = Struct(">QQH")
 
 _MAP: Final = keys.META + b"cluster"
 _NODE: Final = Struct(">8sI")
@@ -141,6 +141,7 @@ class Group:
     former: tuple[int, ...] = ()  # rising
     complete: tuple[int, ...] = ()  # rising; holders that reported it complete since `changed`; kept while `former` is
     changed: int = 0  # epoch in which its nodes last changed
+    released: int = 0  # what `changed` was when former holders were last let go
 
     @property
     def holders(self) -> tuple[int, ...]:
@@ -160,31 +161,33 @@ class Group:
         if set(nodes) == set(self.nodes):
             return replace(self, nodes=tuple(nodes))
         former = tuple(sorted((set(self.former) | set(self.nodes)) - set(nodes)))
-        return Group(tuple(nodes), former, (), epoch)
+        return Group(tuple(nodes), former, (), epoch, self.released)
 
     def settled(self, complete: Set[int]) -> "Group":
         """Return the group once `complete` have caught up: with all of its nodes, former holders are let go."""
         if self.nodes and complete >= set(self.nodes):
-            return Group(self.nodes, (), (), self.changed)
+            return Group(self.nodes, (), (), self.changed, self.changed)
         return replace(self, complete=tuple(sorted(complete)))
 
     def without(self, removed: Set[int]) -> "Group":
         """Return the group with no trace of former holders that are gone for good."""
         former = tuple(node for node in self.former if node not in removed)
-        return replace(self, former=former, complete=self.complete if former else ())
+        if former or not self.former:
+            return replace(self, former=former)
+        return replace(self, former=(), complete=(), released=self.changed)
 
     def encode(self) -> bytes:
-        head = _GROUP_HEAD.pack(self.changed, len(self.complete))
+        head = _GROUP_HEAD.pack(self.changed, self.released, len(self.complete))
         complete = b"".join(node.to_bytes(4, "big") for node in self.complete)
         return head + complete + self.message().SerializeToString(deterministic=True)
 
     @classmethod
     def parse(cls, row: bytes) -> "Group":
-        changed, count = _GROUP_HEAD.unpack_from(row)
+        changed, released, count = _GROUP_HEAD.unpack_from(row)
         start, end = _GROUP_HEAD.size, _GROUP_HEAD.size + 4 * count
         record = PlacementGroupRecord.FromString(row[end:])
         complete = tuple(int.from_bytes(row[at : at + 4], "big") for at in range(start, end, 4))
-        return cls(tuple(record.nodes), tuple(record.former_nodes), complete, changed)
+        return cls(tuple(record.nodes), tuple(record.former_nodes), complete, changed, released)
 
 
 class MapRows:

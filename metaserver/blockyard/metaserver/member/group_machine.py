@@ -31,10 +31,10 @@ class Blocks:
         assert self.tx is not None
         return self.cluster.owned(self.tx, session, block)
 
-    def spend(self, session: int, block: int) -> bool:
+    def spend(self, session: int, block: int, map_epoch: int) -> bool:
         """Use a leased id up; return False when the session does not own it."""
         assert self.tx is not None
-        return self.cluster.spend(self.tx, session, block)
+        return self.cluster.spend(self.tx, session, block, map_epoch)
 
     def ended(self, session: int) -> None:
         """The session is over: its leases end."""

@@ -25,8 +25,11 @@ class BlockLeases(Protocol):
         """Return whether the session leased the block's id and has not spent it."""
         ...
 
-    def spend(self, session: int, block: int) -> bool:
-        """Use a leased id up; return False when the session does not own it."""
+    def spend(self, session: int, block: int, map_epoch: int) -> bool:
+        """Use a leased id up; return False when the session does not own it.
+
+        Raises StaleEpoch when who held the block under the map of `map_epoch` (0: not said) may not hold it any more.
+        """
         ...
 
     def died(self, tx: Transaction, blocks: Sequence[int]) -> None:
@@ -44,7 +47,7 @@ class EveryBlock:
     def owned(self, session: int, block: int) -> bool:
         return True
 
-    def spend(self, session: int, block: int) -> bool:
+    def spend(self, session: int, block: int, map_epoch: int) -> bool:
         return True
 
     def died(self, tx: Transaction, blocks: Sequence[int]) -> None:
@@ -58,16 +61,18 @@ class EveryBlock:
 class References:
     """Changes of block references that the command under way has made so far."""
 
-    __slots__ = ("_leases", "_spent", "_tx", "changes")
+    __slots__ = ("_leases", "_spent", "_tx", "changes", "map_epoch")
 
     def __init__(self, tx: Transaction, leases: BlockLeases) -> None:
         self._tx = tx
         self._leases = leases
         self._spent: set[int] = set()  # ids that the command under way has used up
         self.changes: dict[int, tuple[int, int]] = {}  # block: (change, length of the block)
+        self.map_epoch = 0  # of the map that the command's new blocks were written under; 0 when it does not say
 
     def begin(self) -> None:
         """A command begins: ids that the one before it spent are not usable any more."""
+        self.map_epoch = 0
         if self._spent:
             self._spent.clear()
 
@@ -97,7 +102,11 @@ class References:
             self.add(piece, -1)
 
     def settle(self, session: int) -> None:
-        """Write the changes. Raises InvalidArgument on a wrong length, LeaseExpired on a block that is dead."""
+        """Write the changes.
+
+        Raises InvalidArgument on a wrong length, LeaseExpired on a block that is dead, StaleEpoch on one that was
+        written to holders who may have gone since.
+        """
         tx, first, died = self._tx, set(), []
         for block, (change, whole) in self.changes.items():
             key = keys.block(block)
@@ -112,7 +121,7 @@ class References:
             elif tx.get(keys.reclaim(block)) is not None:
                 raise LeaseExpired(f"block {block:#x} waits to be reclaimed and cannot be used again")
             elif block not in self._spent:
-                if not self._leases.spend(session, block):
+                if not self._leases.spend(session, block, self.map_epoch):
                     raise LeaseExpired(f"block {block:#x} is not leased by session {session}")
                 first.add(block)
             count += change

@@ -47,6 +47,7 @@ from blockyard.proto.metadata_pb2 import (
 def commit_slices(state: State, who: Caller, request: CommitSlicesRequest) -> CommitSlicesReply:
     """Add written data to files, each by itself all or nothing: a refused one carries its error in the reply."""
     files: list[FileCommitted] = []
+    state.references.map_epoch = request.map_epoch
     for file in request.files:
         try:
             committed = _commit_file(state, who, file)
@@ -123,6 +124,7 @@ def _require_shared(state: State, record: Attributes, position: int, length: int
 
 def put_file(state: State, who: Caller, request: PutFileRequest) -> EntryReply:
     """Make a small file with its content in one change, or replace the content of the one that is there."""
+    state.references.map_epoch = request.map_epoch
     parent = state.directory(request.parent)
     name = request.name
     if name not in DOTS and state.dentries.get((parent.inode, name)) is None:
