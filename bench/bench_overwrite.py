@@ -22,6 +22,8 @@ BATCH = 1_000
 LOOKS = 5
 SETTLED_PIECES = 32
 SETTLE_S = 600.0
+STILL = {"placement": {"down_after_ms": 20_000}}
+"""On a busy machine nobody shall be taken for dead."""
 MB = 1e6
 
 
@@ -29,7 +31,10 @@ def run(quick: bool) -> list[Row]:
     """Measure: 20,000 overwrites of 128 MiB when quick, a million of 512 MiB otherwise."""
     count = int(os.environ.get("BLOCKYARD_OVERWRITES", 20_000 if quick else 1_000_000))
     chunks = 2 if quick else 8
-    with tempfile.TemporaryDirectory(prefix="blockyard-bench-") as name, StorageCluster(Path(name)) as cluster:
+    with (
+        tempfile.TemporaryDirectory(prefix="blockyard-bench-") as name,
+        StorageCluster(Path(name), meta_settings=STILL) as cluster,
+    ):
         return Bench(cluster, chunks * CHUNK_BYTES, count).measure()
 
 
