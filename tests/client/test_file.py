@@ -34,7 +34,13 @@ def _use(opener: Any, path: Any, mode: str) -> Any:
     try:
         with opener(path, mode) as file:
             seen += [file.readable(), file.writable(), file.seekable(), file.tell(), file.mode]
-            for use in (lambda: file.read(4), lambda: file.write(data), lambda: file.seek(0), lambda: file.read()):
+            uses: list[Any] = [
+                lambda: file.read(4),
+                lambda: file.write(data),
+                lambda: file.seek(0),
+                lambda: file.read(),
+            ]
+            for use in uses:
                 try:
                     seen.append(use())
                 except io.UnsupportedOperation:
@@ -217,7 +223,7 @@ def test_errors_are_those_python_raises(fs: Filesystem, place: str) -> None:
         (lambda: fs.stat("/" + "n" * 256), errors.NameTooLong, "/" + "n" * 256),
     ):
         with pytest.raises(error) as raised:
-            use()  # type: ignore[no-untyped-call]
+            use()
         assert raised.value.filename == filename
         assert raised.value.errno
     with fs.open(f"{place}/file", "rb") as file, pytest.raises(io.UnsupportedOperation):

@@ -127,7 +127,7 @@ def test_another_users_rights_are_checked(cluster: StorageCluster, fs: Filesyste
             lambda: list(stranger.get_many([f"{place}/secret"])),
         ):
             with pytest.raises(PermissionError) as raised:
-                use()  # type: ignore[no-untyped-call]
+                use()
             assert raised.value.filename == f"{place}/secret"
 
 

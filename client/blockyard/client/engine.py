@@ -65,6 +65,10 @@ class Engine:
         self._stopping.set()
         if self._flusher is not None:
             self._flusher.join()
+        with self._lock:
+            writers = list(self._writers)
+        for writer in writers:
+            writer.abandon()
         for pool in (self.writing, self.reading, self.background):
             pool.shutdown(cancel_futures=True)
         self.blocks.close()

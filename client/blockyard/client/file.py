@@ -91,7 +91,7 @@ class RawFile(io.RawIOBase):
         by the next call, and again by `flush`, `fsync` or `close` unless they succeed in writing it.
         """
         count = self.pwrite(data, self._position)
-        self._position = self._file.size if self._appends and self._reads else self._position + count
+        self._position = self._file.size if self._appends else self._position + count
         return count
 
     def pwrite(self, data: Buffer, position: int) -> int:

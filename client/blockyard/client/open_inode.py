@@ -37,6 +37,7 @@ class OpenInode:
         self._slices = SliceMap(-1)
         self._asking = threading.Lock()  # for slices; never held while bytes are moved
         self._switching = threading.Lock()  # guards `writer`
+        self._seeing = threading.Lock()  # guards `attributes`
 
     # ------------------------------------------------------------------------------------------ attributes
 
@@ -47,15 +48,16 @@ class OpenInode:
         if writer is None or writer.is_clean:
             return int(self.attributes.size)
         if writer.append:
-            writer.flush()
+            return int(self.attributes.size) + writer.waiting_appends
         return max(int(self.attributes.size), writer.end)
 
     def saw(self, attributes: Attributes) -> None:
         """A reply carried the file's attributes."""
         self.engine.link.namespace.saw(attributes)
-        if attributes.version >= self.attributes.version:
-            self.attributes = attributes
-            self._checked_s = time.monotonic()
+        with self._seeing:
+            if attributes.version >= self.attributes.version:
+                self.attributes = attributes
+                self._checked_s = time.monotonic()
 
     def refresh(self) -> None:
         """Ask for the attributes as they are now."""
@@ -101,6 +103,9 @@ class OpenInode:
 
     def read_into(self, position: int, view: memoryview, habit: ReadAhead) -> int:
         """Fill `view` from `position` on; return how many bytes there were, fewer than asked only at the file's end."""
+        writer = self.writer
+        if writer is not None and writer.append and not writer.is_clean:
+            writer.flush()  # only the commit says where its bytes are
         count = min(view.nbytes, self.size - position)
         if count < view.nbytes and time.monotonic() - self._checked_s > self.engine.age_s:
             self.refresh()  # another client may have made it longer

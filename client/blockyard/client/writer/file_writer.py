@@ -86,6 +86,12 @@ class FileWriter:
         with self._lock:
             return 0 if self.append else self.core.end
 
+    @property
+    def waiting_appends(self) -> int:
+        """Bytes of an appending file that are not committed."""
+        with self._lock:
+            return self.core.extents.bytes + sum(upload.length for upload in self.core.uploads)
+
     def overlay(self, start: int, end: int) -> list[tuple[int, bytes]] | None:
         """Return copies of what memory holds of [start, end); None when the file must be flushed to know."""
         with self._lock:
@@ -161,8 +167,18 @@ class FileWriter:
         """Give up what is not committed."""
         with self._lock:
             self._parts.budget.give_back(self.core.drop())
+            for job in self._jobs.values():
+                job.cancel()
             self._jobs.clear()
             self._failed.clear()
+            self._lock.notify_all()
+
+    def abandon(self) -> None:
+        """The file system is being closed: whoever waits for an upload hears that it will not come."""
+        with self._lock:
+            for upload in self.core.uploads:
+                if not upload.block:
+                    self._failed[id(upload)] = errors.Unavailable("the file system was closed")
             self._lock.notify_all()
 
     def raise_untold(self) -> None:

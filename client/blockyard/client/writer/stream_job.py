@@ -55,6 +55,7 @@ class StreamJob:
         self._durable = durable
         self._done = done
         self._scheduled = False
+        self._cancelled = False
         self._attempt: _Attempt | None = None
         self._attempts: Retry | None = None
 
@@ -63,6 +64,11 @@ class StreamJob:
         if not self._scheduled:
             self._scheduled = True
             self._pool.submit(self._run)
+
+    def cancel(self) -> None:
+        """Nobody wants the block any more. Called with the lock."""
+        self._cancelled = True
+        self.wake()
 
     def _run(self) -> None:
         try:
@@ -76,6 +82,9 @@ class StreamJob:
 
     def _step(self) -> bool:
         """Send what is there; return whether to go on at once. Raises what ends the upload."""
+        if self._cancelled:
+            self._drop_attempt()
+            return False
         with self._lock:
             upload = self._upload
             attempt = self._attempt
