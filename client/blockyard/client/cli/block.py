@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 import typer
-from blockyard.client.cli.group import Members
+from blockyard.client.cli.group import AsJson, Members
 from blockyard.client.cli.output import console, show_json, show_table, size
 from blockyard.client.cli.storage import STATES, Storage, storage
 from blockyard.proto import errors
@@ -13,7 +13,6 @@ from blockyard.proto.storage_pb2 import VerifyBlockReply, VerifyBlockRequest
 
 app = typer.Typer(help="Blocks: locate, verify.", no_args_is_help=True)
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object for machines.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="Block id, as in b17.42 (group and sequence).")]
 
 

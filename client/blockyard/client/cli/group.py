@@ -26,6 +26,8 @@ Members = Annotated[
     ),
 ]
 
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object for machines.")]
+
 
 class Group:
     """The members of one metadata group, by address."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from blockyard.client.cli.group import Group, Members, admin
+from blockyard.client.cli.group import AsJson, Group, Members, admin
 from blockyard.client.cli.output import console, say_error, show_json, show_table
 from blockyard.proto import errors
 from blockyard.proto import raft_pb2 as pb
@@ -20,7 +20,6 @@ app = typer.Typer(
     help="The metadata group: status, leadership, members, snapshots, backup, check.", no_args_is_help=True
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object for machines.")]
 Config = Annotated[Path, typer.Option("--config", help="The member's settings, TOML.")]
 
 _ROLES = {pb.ROLE_LEADER: "leader", pb.ROLE_FOLLOWER: "follower", pb.ROLE_CANDIDATE: "candidate"}

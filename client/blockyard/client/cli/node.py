@@ -4,7 +4,7 @@ import time
 from typing import Annotated, Any
 
 import typer
-from blockyard.client.cli.group import Members
+from blockyard.client.cli.group import AsJson, Members
 from blockyard.client.cli.output import console, duration, show_json, show_table, size
 from blockyard.client.cli.storage import STATES, Look, Storage, find, storage
 from blockyard.proto.cluster_map import MapNode
@@ -13,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 app = typer.Typer(help="Storage nodes: list, drain, undrain, remove.", no_args_is_help=True)
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object for machines.")]
 Name = Annotated[str, typer.Argument(metavar="NODE", help="Its name, or its id as n3 or 3.")]
 LOOK_S = 0.5
 

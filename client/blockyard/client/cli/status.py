@@ -1,19 +1,17 @@
 """`blockyard status`: how everything is, in one sentence and then in detail."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from blockyard.client.cli import health
-from blockyard.client.cli.group import Group, Members
+from blockyard.client.cli.group import AsJson, Group, Members
 from blockyard.client.cli.node import nodes_json, show_nodes
 from blockyard.client.cli.output import console, show_json
 from blockyard.client.cli.storage import Look, storage
 from blockyard.proto.raft_pb2 import ROLE_LEADER, MetaStatusReply
 
 
-def status(
-    members: Members, as_json: Annotated[bool, typer.Option("--json", help="One JSON object for machines.")] = False
-) -> None:
+def status(members: Members, as_json: AsJson = False) -> None:
     """Say whether data is safe, and why not; exits with 1 while some of it cannot be written."""
     answers = Group(members).statuses()
     replies = [reply for reply in answers.values() if isinstance(reply, MetaStatusReply)]

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
 import typer
-from blockyard.client.cli.group import Members
+from blockyard.client.cli.group import AsJson, Members
 from blockyard.client.cli.output import console, say_error, show_json, show_table, size
 from blockyard.client.cli.storage import Storage, chosen, storage
 from blockyard.proto import errors
@@ -24,7 +24,6 @@ LOOK_S = 0.2
 DAY_S = 86_400.0
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object for machines.")]
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NODE]…", help="Nodes; all that answer if none is named.")]
 
 
