@@ -3,14 +3,15 @@
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from blockyard.proto.blocks import ChainSender, PutQueues, page_checksums
 from blockyard.proto.cluster_pb2 import NODE_DOWN, NODE_OUT
 from blockyard.proto.errors import BlockyardError
 from blockyard.proto.ids import SEQUENCE_BITS
-from blockyard.proto.storage_pb2 import VerifyBlockRequest
+from blockyard.proto.storage_pb2 import ChainNode, PageChecksums, PutBlock, VerifyBlockRequest
 
 from tests.storagenode.upkeep.files import Files, held, metric, spoil, start_again
 from tests.support.storage_cluster import StorageCluster, wait_until
@@ -150,6 +151,24 @@ def test_a_node_that_the_map_forgot_offers_what_only_it_has(four: StorageCluster
     wait_until(lambda: not held(four, "n4", strays), "what others have now is dropped")
 
 
+@pytest.mark.parametrize("point", ["put.received", "write.appended"])
+def test_a_node_that_failed_in_a_chain_hears_of_what_it_lacks(tmp_path: Path, point: str) -> None:
+    """It never was down, so nothing but the hint tells it before its next exchange, minutes from now."""
+    with StorageCluster(tmp_path, ("z1", "z2")) as cluster:
+        cluster.add("z3")
+        cluster.start("n3", environment={"BLOCKYARD_FAILPOINTS": f"{point}=error@1"})
+        cluster.until_up("n3")
+        until_nothing_is_degraded(cluster)
+        writer = Files(cluster)
+        view, last = cluster.view(), cluster.id("n3")
+        [block] = writer.lease(1)
+        chain = sorted(view.chain(block), key=lambda each: each.node == last)
+        nodes = put(cluster, block, chain) if point == "put.received" else write(cluster, block, chain)
+        assert last not in nodes, "the chain was whole, so nothing was lacking"
+        wait_until(lambda: held(cluster, "n3", {block}) == {block}, "n3 has what it was left out of")
+        assert cluster.view().epoch == view.epoch, "the map changed, which would have been reason enough"
+
+
 def test_the_most_endangered_groups_are_filled_first(tmp_path: Path) -> None:
     with StorageCluster(tmp_path, ("z1", "z2")) as cluster:
         cluster.add("z3", repair_bytes_per_second=1)  # it loses blocks below, and must not get them back
@@ -207,6 +226,25 @@ def test_a_node_killed_in_the_middle_of_its_repair_goes_on_with_what_is_missing(
         assert 0 < again <= len(written) - 4, "what was there already was not fetched again"
         leftovers = [path for path in cluster.nodes["n2"].directory.rglob("*") if "tmp" in path.suffix]
         assert not leftovers
+
+
+def put(cluster: StorageCluster, block: int, chain: list[ChainNode]) -> Sequence[int]:
+    """Put a small block as a writer would that tells nobody of failures; return who has it."""
+    data = b"small" * 100
+    queues = PutQueues(cluster.channels)
+    message = PutBlock(block=block, length=len(data), checksums=PageChecksums(crc32c=page_checksums(data)))
+    outcome = queues.submit(chain, [message], data, durable=True, write_min=2, map_epoch=cluster.view().epoch)
+    nodes = outcome.result(30).nodes
+    queues.close()
+    return nodes
+
+
+def write(cluster: StorageCluster, block: int, chain: list[ChainNode]) -> Sequence[int]:
+    """Write a large block in the same way."""
+    epoch = cluster.view().epoch
+    with ChainSender(cluster.channels, block, chain, durable=True, write_min=2, map_epoch=epoch) as sender:
+        sender.append(bytes(2 * MIB))
+        return sender.seal().nodes
 
 
 def settings(bytes_per_second: int) -> dict[str, dict[str, int]]:
