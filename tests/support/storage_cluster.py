@@ -34,11 +34,12 @@ from blockyard.proto.cluster_pb2_grpc import ClusterStub
 from blockyard.proto.group import GroupChannel
 
 from tests.support.meta_cluster import WITH_PARENT, MetaCluster, free_port, toml_value
+from tests.support.networks import Network
 
 T = TypeVar("T")
 Settings = Mapping[str, Mapping[str, Any]]
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 POLL_S = 0.02
 SERVING = b"] serving "
 """What a node logs once it has registered: from then on the cluster knows this start of it and no earlier one."""
@@ -71,6 +72,8 @@ class NodeProcess:
     config: Path
     log: Path
     settings: Settings
+    inside: Sequence[str] = ()
+    """The command that runs another one in the node's network namespace, if it has one."""
     process: "subprocess.Popen[bytes] | None" = None
     logged_before: int = 0  # bytes in the log when it was last started
 
@@ -109,6 +112,8 @@ class StorageCluster:
     zones: Sequence[str] = ("z1", "z2", "z3")
     meta_settings: Settings = field(default_factory=dict)
     node_settings: Settings = field(default_factory=dict)
+    network: Network | None = None
+    """Namespaces 1 to 3 are the members', the next ones the nodes'."""
     nodes: dict[str, NodeProcess] = field(default_factory=dict)
     channels: Channels = field(default_factory=Channels)
     meta: MetaCluster = field(init=False)
@@ -119,7 +124,7 @@ class StorageCluster:
         sections = {name: dict(keys) for name, keys in FAST.items()}
         for name, keys in self.meta_settings.items():
             sections.setdefault(name, {}).update(keys)
-        self.meta = MetaCluster(self.root / "meta", sections)
+        self.meta = MetaCluster(self.root / "meta", sections, self.network)
         self.group = GroupChannel(self.meta.addresses)
         self.cluster = ClusterStub(cast(grpc.Channel, self.group))
         for zone in self.zones:
@@ -131,9 +136,13 @@ class StorageCluster:
         """Name one more node; nothing runs yet. `settings` are keys of its section [storagenode]."""
         name = name or f"n{len(self.nodes) + 1}"
         place = self.root / name
+        number = 4 + len(self.nodes)
+        host = "127.0.0.1" if self.network is None else self.network.address(number)
+        ports = (free_port(), free_port(), free_port()) if self.network is None else (7701, 7702, 7703)
+        inside = () if self.network is None else self.network.inside(number)
         node = NodeProcess(
-            name, zone, "127.0.0.1", free_port(), free_port(), free_port(), directory or place,
-            self.root / f"{name}.toml", self.root / f"{name}.log", {"storagenode": settings},
+            name, zone, host, *ports, directory or place, self.root / f"{name}.toml", self.root / f"{name}.log",
+            {"storagenode": settings}, inside,
         )  # fmt: skip
         self.nodes[name] = node
         node.directory.mkdir(parents=True, exist_ok=True)
@@ -198,7 +207,7 @@ class StorageCluster:
             command = [*wrapper, sys.executable, "-m", "blockyard.storagenode", "serve", "--config", str(node.config)]
             with node.log.open("ab") as log:
                 node.process = subprocess.Popen(
-                    [*WITH_PARENT, *command, *arguments],
+                    [*WITH_PARENT, *node.inside, *command, *arguments],
                     stdout=log,
                     stderr=log,
                     env={**os.environ, **(environment or {})},
