@@ -61,6 +61,7 @@ class Agenda:
         self._period_s = period_s
         self._view: ClusterView | None = None
         self._entries: dict[int, _Entry] = {}
+        self._order: list[int] = []  # groups that were due when something happened last, the most urgent at the end
 
     # ------------------------------------------------------------------------------------------ told
 
@@ -83,11 +84,13 @@ class Agenda:
                 entry.due = now
             entries[group] = entry
         self._view, self._entries = view, entries
+        self._order.clear()
 
     def hint(self, group: int, now: float, stranger: int = 0) -> None:
         """Somebody has reason to think that this node lacks blocks of a group; `stranger` says it has some."""
         entry = self._entries.get(group)
         if entry is not None:
+            self._order.clear()
             entry.due = now
             if stranger:
                 entry.strangers.add(stranger)
@@ -96,6 +99,7 @@ class Agenda:
         """A replica of a group was found bad here."""
         entry = self._entries.get(group)
         if entry is not None:
+            self._order.clear()
             entry.complete, entry.due = False, now
 
     def surveyed(self, survey: Survey, row: GroupHolders, now: float) -> None:
@@ -127,6 +131,7 @@ class Agenda:
         """A fill has gone through a whole group: a survey shall say what it was good for, later if nothing came."""
         entry = self._entries.get(group)
         if entry is not None:
+            self._order.clear()
             entry.fillable = False
             entry.due = min(entry.due, now) if gained else now + RETRY_S
 
@@ -154,11 +159,16 @@ class Agenda:
 
         It is due again a period later, or as soon as something happens to it, also while it is being surveyed.
         """
-        due = [group for group, entry in self._entries.items() if entry.due <= now]
-        group = min(due, key=self._survey_rank, default=None)
-        if group is not None:
-            self._entries[group].due = now + self._period_s * (0.5 + 0.5 * (group * _SPREAD % 1.0))
-        return group
+        while True:
+            if not self._order:
+                due = [group for group, entry in self._entries.items() if entry.due <= now]
+                self._order = sorted(due, key=self._survey_rank, reverse=True)
+            if not self._order:
+                return None
+            group = self._order.pop()
+            if self._entries[group].due <= now:
+                self._entries[group].due = now + self._period_s * (0.5 + 0.5 * (group * _SPREAD % 1.0))
+                return group
 
     def survey_due(self, now: float) -> bool:
         """Return whether some group is to be surveyed now."""

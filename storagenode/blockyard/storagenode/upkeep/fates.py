@@ -9,7 +9,7 @@ from blockyard.proto import errors, logs
 from blockyard.proto.cluster_pb2 import BlockFate, CheckBlocksReply, CheckBlocksRequest
 
 ASKED_AT_ONCE: Final = 2_000
-ANSWER_S: Final = 10.0
+ANSWER_S: Final = 5.0
 REST_S: Final = 5.0
 """After a question that was not answered no other is asked for so long: a survey of many groups shall not hang."""
 _log = logs.get(__name__)

@@ -13,7 +13,7 @@ from blockyard.storagenode.store import BlockStore
 from blockyard.storagenode.upkeep.dropped import Dropped
 
 LISTED_AT_ONCE: Final = 5_000
-CALL_S: Final = 10.0
+CALL_S: Final = 5.0
 _log = logs.get(__name__)
 
 
