@@ -141,7 +141,7 @@ def test_visible_ranges_of_many_blocks_become_one_block_on_every_node(bench: Ben
     ]
     assert sum(each.length for each in reply.slices) == len(bench.expected)
     bench.assert_written()
-    assert sum(bench.throttle.waits) == len(bench.expected)
+    assert sum(bench.throttle.waits) == len(bench.expected) == bench.compactor.written_bytes
 
 
 def test_what_is_not_here_is_read_from_other_holders(bench: Bench) -> None:

@@ -105,6 +105,7 @@ class Compaction:
         self._turn.clear()
         if leads:
             self._rounds = asyncio.get_running_loop().create_task(self._lead())
+            self._rounds.add_done_callback(_say_why)
 
     async def _lead(self) -> None:
         try:
@@ -161,6 +162,7 @@ class Compaction:
         task = asyncio.get_running_loop().create_task(self._run(job, session, self._compact(view, node)))
         self._jobs.add(task)
         task.add_done_callback(self._jobs.discard)
+        task.add_done_callback(_say_why)
 
     # ------------------------------------------------------------------------------------------ jobs
 
@@ -205,6 +207,12 @@ class Compaction:
             self._keep(session.number)
         except errors.SessionExpired:
             session.retired = True  # its jobs will fail at their swap
+
+
+def _say_why(task: asyncio.Task[None]) -> None:
+    """Log a broken invariant. Compaction can wait for people; the group must not end because of it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("compaction_stopped", error=str(error), exc_info=error)
 
 
 def _references(state: State, block: int) -> int:

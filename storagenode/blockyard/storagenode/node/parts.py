@@ -19,6 +19,7 @@ from blockyard.storagenode.service import StorageServicer
 from blockyard.storagenode.store import BlockStore, StoreSettings
 from blockyard.storagenode.upkeep.calls import UpkeepCalls
 from blockyard.storagenode.upkeep.compaction import Compactor
+from blockyard.storagenode.upkeep.compaction_metrics import CompactionMetrics
 from blockyard.storagenode.upkeep.fates import Fates
 from blockyard.storagenode.upkeep.metrics import UpkeepMetrics
 from blockyard.storagenode.upkeep.upkeep import Upkeep, UpkeepSettings
@@ -87,6 +88,7 @@ def assemble(wiring: Wiring) -> Node:
     )
     channels = Channels()
     fates = Fates(wiring.cluster, identity.node, identity.incarnation)
+    compactor = Compactor(store, identity.node, known, channels, upkeep.throttle, fates.ask)
 
     def describe(reply: NodeInfoReply) -> None:
         reply.incarnation = identity.incarnation
@@ -98,7 +100,7 @@ def assemble(wiring: Wiring) -> Node:
         identity.node,
         wiring.guard,
         describe=describe,
-        compact=Compactor(store, identity.node, known, channels, upkeep.throttle, fates.ask).compact,
+        compact=compactor.compact,
         upkeep=UpkeepCalls(upkeep),
         chain_failed=upkeep.chain_failed,
     )
@@ -107,4 +109,6 @@ def assemble(wiring: Wiring) -> Node:
         servicer.close()
         channels.close()
 
-    return Node(servicer, ServiceList([upkeep]), upkeep.heard, [UpkeepMetrics(upkeep)], close)
+    return Node(
+        servicer, ServiceList([upkeep]), upkeep.heard, [UpkeepMetrics(upkeep), CompactionMetrics(compactor)], close
+    )

@@ -44,14 +44,15 @@ class Compactor:
         throttle: Throttle,
         fates: AskFates,
     ) -> None:
-        self._fates = fates
         self.chunks = 0
         self.written_bytes = 0
+        self._fates = fates
         self._store = store
         self._node = node
         self._known = known
         self._channels = channels
         self._throttle = throttle
+        self._counting = threading.Lock()
         self._slots = threading.BoundedSemaphore(JOBS_MAX)
 
     def compact(self, request: CompactChunkRequest) -> CompactChunkReply:
@@ -68,8 +69,9 @@ class Compactor:
             self._rewrite(rewriting, request.map_epoch)
         finally:
             self._slots.release()
-        self.chunks += 1
-        self.written_bytes += rewriting.length
+        with self._counting:
+            self.chunks += 1
+            self.written_bytes += rewriting.length
         _log.debug("chunk_compacted", inode=request.inode, chunk=request.chunk, bytes=rewriting.length)
         return CompactChunkReply(slices=rewriting.result())
 
