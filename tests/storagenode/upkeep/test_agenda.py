@@ -12,7 +12,7 @@ from blockyard.proto.cluster_pb2 import (
     NodeState,
     PlacementGroupRecord,
 )
-from blockyard.storagenode.upkeep.agenda import RETRY_S, Agenda, Survey
+from blockyard.storagenode.upkeep.agenda import RETRY_S, SETTLE_S, Agenda, Survey
 
 ME = 1
 PERIOD_S = 600.0
@@ -136,6 +136,8 @@ def test_a_node_that_is_back_is_asked_what_it_has() -> None:
     node = Node(THREE, ((1, 4, 5), ()), states={3: NODE_DOWN})
     node.survey_all()
     node.map(states={})
+    assert node.survey_all() == [], "first it drops what died while it was away"
+    node.now += SETTLE_S
     assert node.survey_all() == [0]
 
 
@@ -145,6 +147,7 @@ def test_a_node_that_was_away_itself_looks_at_everything() -> None:
     node.map(states={ME: NODE_DOWN})
     assert node.survey_all() == []
     node.map(states={})
+    node.now += SETTLE_S
     assert node.survey_all() == [0, 1]
 
 

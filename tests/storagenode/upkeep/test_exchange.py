@@ -47,6 +47,14 @@ def test_what_every_other_present_holder_has_is_copied_unasked() -> None:
     assert group.asked == []
 
 
+def test_one_other_holder_is_not_believed_unasked() -> None:
+    """It may have been away, and this node may have dropped the block and forgotten that it did."""
+    group = Group({5: BLOCK_DEAD})
+    found = compare(parties(1, 2), window(n1=[], n2=[5, 6]), group.ask, never)
+    assert [each.block for each in found.missing] == [6]
+    assert compare(parties(1, 2), window(n1=[], n2=[5]), silent, never).unsure == (5,)
+
+
 def test_what_only_one_side_has_is_copied_when_it_lives_or_may_yet() -> None:
     group = Group({5: BLOCK_DEAD, 6: BLOCK_UNKNOWN, 7: BLOCK_LEASED, 8: BLOCK_LIVE})
     found = compare(parties(1, 2, 3), window(n1=[], n2=[5, 6, 7, 8], n3=[]), group.ask, never)
@@ -104,7 +112,7 @@ def test_what_is_missing_and_dead_is_what_the_truth_says(
     mine, others = set(lists.get(ME, {})), everyone - {ME}
     elsewhere = set().union(*(blocks for node, blocks in lists.items() if node != ME))
     for block in elsewhere - mine - gone:
-        shared = bool(others) and all(block in lists.get(node, {}) for node in others)
+        shared = len(others) >= 2 and all(block in lists.get(node, {}) for node in others)
         alive = fates.get(block, BLOCK_LIVE) in (BLOCK_LIVE, BLOCK_LEASED)
         assert (block in {each.block for each in found.missing}) == (shared or alive)
     for each in found.missing:

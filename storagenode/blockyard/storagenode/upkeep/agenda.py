@@ -14,9 +14,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from blockyard.proto.cluster_map import ClusterView, GroupHolders
-from blockyard.proto.cluster_pb2 import NODE_DOWN
+from blockyard.proto.cluster_pb2 import NODE_DOWN, NODE_OUT, NODE_REMOVED
 
 RETRY_S: Final = 10.0
+SETTLE_S: Final = 5.0
+"""A node that is back is given so long to drop what died while it was away, before others look at what it has."""
+
+_GIVEN_UP: Final = (NODE_OUT, NODE_REMOVED)
 _SPREAD: Final = 0.618_033_988_75  # of a period, so that surveys of neighbouring groups do not come together
 
 
@@ -70,7 +74,7 @@ class Agenda:
         before, mine = self._view, view.groups_of(self.me)
         if before is not None and view.epoch <= before.epoch:
             return
-        back = _news(before, view)
+        back, given_up = _came_back(before, view), _given_up(before, view)
         skipped = before is not None and view.epoch > before.epoch + 1
         entries: dict[int, _Entry] = {}
         for group in mine:
@@ -80,8 +84,11 @@ class Agenda:
             elif not _only_let_go(entry.row, row) or (skipped and row.former_nodes):
                 entry.complete, entry.due = False, now  # a skipped map may have given it to others and back
             entry.row = row
-            if back.intersection((self.me, *row.nodes, *row.former_nodes)):
+            holders = {self.me, *row.nodes, *row.former_nodes}
+            if given_up & holders:
                 entry.due = now
+            elif back & holders:
+                entry.due = min(entry.due, now + SETTLE_S)
             entries[group] = entry
         self._view, self._entries = view, entries
         self._order.clear()
@@ -219,13 +226,13 @@ def _only_let_go(before: GroupHolders, after: GroupHolders) -> bool:
     return set(before.nodes) == set(after.nodes) and set(after.former_nodes) <= set(before.former_nodes)
 
 
-def _news(before: ClusterView | None, after: ClusterView) -> set[int]:
-    """Return the nodes whose change of state calls for a look: they are back, or they are waited for no longer."""
-    if before is None:
-        return set()
-    states = _states(before)
-    return {node for node, state in _states(after).items() if node in states and state not in (NODE_DOWN, states[node])}
+def _came_back(before: ClusterView | None, after: ClusterView) -> set[int]:
+    """Return the nodes that answer again."""
+    known = before.nodes if before is not None else {}
+    return {id for id, node in after.nodes.items() if node.answers and id in known and not known[id].answers}
 
 
-def _states(view: ClusterView) -> dict[int, int]:
-    return {node.id: node.state for node in view.nodes.values()}
+def _given_up(before: ClusterView | None, after: ClusterView) -> set[int]:
+    """Return the nodes that are waited for no longer."""
+    known = before.nodes if before is not None else {}
+    return {id for id, node in known.items() if node.state == NODE_DOWN and after.nodes[id].state in _GIVEN_UP}

@@ -1,8 +1,10 @@
 """What the lists of a placement group's holders say: what this node lacks, and what it has and must not keep.
 
-A block that every other present holder has is copied without asking. Any other may be one that died while its holder
-was away, so the metadata group is asked: what is live, or leased and so may be committed yet, is copied; what is dead
-or unknown is not. What this node alone has is asked about too, and dropped when it is dead; unknown is left to gc.
+A block that all other present holders have, two at least, is copied without asking. Any other may be one that died
+while its holder was away, so the metadata group is asked: what is live, or leased and so may be committed yet, is
+copied; what is dead or unknown is not. What this node alone has is asked about too, and dropped when it is dead;
+unknown is left to gc. (Holders that were all away at once might bring the dead back together. They are told to drop
+them with their first heartbeat, `agenda` waits for that, and what slips through is an orphan, for gc.)
 
 Knowing less is safe: a list that ends early makes blocks look rarer than they are, which only means more asking.
 """
@@ -16,6 +18,9 @@ from blockyard.proto.cluster_pb2 import BLOCK_DEAD, BLOCK_LEASED, BLOCK_LIVE, Bl
 from blockyard.storagenode.upkeep.windows import Entries, Window, windows
 
 WORTH_COPYING: Final = frozenset((BLOCK_LIVE, BLOCK_LEASED))
+
+WITNESSES: Final = 2
+"""So many holders that all have a block are believed that it lives."""
 
 Ask = Callable[[Sequence[int]], Sequence[BlockFate] | None]
 """Asks the metadata group for the fates of blocks: an answer per block, in order, or None when it does not answer."""
@@ -70,7 +75,7 @@ def compare(parties: Parties, window: Window, ask: Ask, never: Callable[[int], b
     elsewhere = {holder: blocks for holder, blocks in window.items() if holder != parties.me}
     others = [elsewhere.get(holder, {}).keys() for holder in parties.others]
     lacking = {block for block in set().union(*elsewhere.values()) - mine if not never(block)}
-    certain = lacking.intersection(*others) if others else set()
+    certain = lacking.intersection(*others) if len(others) >= WITNESSES else set()
     alone = mine - set().union(*others) if others and not parties.unheard else set()
     doubtful = sorted((lacking - certain) | alone)
     answers = ask(doubtful) if doubtful else ()
