@@ -183,3 +183,19 @@ def test_nodes_outlive_a_change_of_leadership_and_learn_every_map(
 
 def known_epoch(cluster: StorageCluster, name: str) -> int:
     return int(cluster.stub(name).NodeInfo(NodeInfoRequest()).map_epoch)
+
+
+def test_without_a_metadata_group_nodes_serve_on_with_the_map_that_they_know(
+    cluster: StorageCluster, blocks: AcknowledgedBlocks
+) -> None:
+    [written] = blocks.put(1)
+    [leased] = blocks.lease(1)
+    view = cluster.view()
+    cluster.meta.kill()
+    wait_until(lambda: "heartbeat_failed" in cluster.nodes["n1"].output(), "a node notices")
+    assert blocks.read(written.block, view) == written.data
+    sealed = blocks.write_along(leased, view.chain(leased), view.epoch)
+    assert len(sealed.nodes) == 3
+    cluster.meta.start()
+    cluster.until_up()
+    blocks.assert_whole()
