@@ -22,7 +22,7 @@ def test_a_mode_means_what_it_means_to_python(fs: Filesystem, place: str, local:
         outcomes: list[Any] = []
         for opener, path in ((open, local / name), (fs.open, f"{place}/{name}")):
             if name == "old":
-                with opener(path, "wb") as file:  # type: ignore[operator]
+                with opener(path, "wb") as file:
                     file.write(b"0123456789")
             outcomes.append(_use(opener, path, mode))
         assert outcomes[0] == outcomes[1]
@@ -230,3 +230,29 @@ def test_errors_are_those_python_raises(fs: Filesystem, place: str) -> None:
         file.write(b"x")
     with pytest.raises(ValueError, match="closed"):
         file.read()
+
+
+def test_opening_for_writing_cuts_off_what_another_handle_had_not_flushed(fs: Filesystem, place: str) -> None:
+    with fs.open(f"{place}/f", "wb", buffering=0) as first:
+        first.write(b"before the truncation")
+        with fs.open(f"{place}/f", "wb", buffering=0) as second:
+            second.write(b"after")
+        assert fs.read_bytes(f"{place}/f") == b"after"
+    assert fs.read_bytes(f"{place}/f") == b"after"
+
+
+def test_files_are_opened_and_made_through_symlinks(fs: Filesystem, place: str) -> None:
+    fs.mkdir(f"{place}/d")
+    fs.symlink("d/target", f"{place}/relative")
+    fs.symlink(f"{place}/d", f"{place}/absolute")
+    fs.write_bytes(f"{place}/relative", b"made through a link that led nowhere")
+    assert fs.read_bytes(f"{place}/d/target") == b"made through a link that led nowhere"
+    fs.write_bytes(f"{place}/absolute/target", b"again")
+    assert fs.read_bytes(f"{place}/relative") == b"again"
+    with pytest.raises(FileExistsError):
+        fs.open(f"{place}/relative", "xb")
+    fs.symlink("circle", f"{place}/circle")
+    for mode in ("rb", "wb"):
+        with pytest.raises(OSError, match="symbolic links") as raised:
+            fs.open(f"{place}/circle", mode)
+        assert raised.value.filename == f"{place}/circle"

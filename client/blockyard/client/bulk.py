@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
 from blockyard.client.metadata.session import Session
-from blockyard.client.reader.slice_map import SliceMap
+from blockyard.client.reader.slice_map import Segment, SliceMap
 from blockyard.client.writer.file_core import PUT_BYTES
 from blockyard.proto import errors
 from blockyard.proto import metadata_pb2 as pb
@@ -143,34 +143,43 @@ def get_many(filesystem: "Filesystem", paths: Iterable[Any]) -> Iterator[File]:
 
 
 def _get_batch(filesystem: "Filesystem", paths: Sequence[Any]) -> list[File]:
-    """Return the content of files: one call for their inodes, one for their slices, then their bytes."""
+    """Return the content of files: one call for their inodes, one for their slices, then their bytes, node by node."""
     engine = filesystem.engine
-    inodes = _find_all(filesystem, paths)
-    reads = [pb.Operation(read_slices=pb.ReadSlicesRequest(inode=inode)) for inode in inodes]
-    found: list[File] = []
+    reads = [pb.Operation(read_slices=pb.ReadSlicesRequest(inode=inode)) for inode in _find_all(filesystem, paths)]
     outcomes = engine.link.calls.read("Batch", pb.BatchRequest(operations=reads)).outcomes if reads else []
+    contents: list[bytearray | None] = []
+    small: list[tuple[Segment, memoryview]] = []
     for path, outcome in zip(paths, outcomes, strict=True):
         with filesystem.about(path):
             if outcome.HasField("error"):
                 raise errors.from_detail(outcome.error)
-            found.append((path, _content(filesystem, path, outcome.read_slices)))
-    return found
+        reply = outcome.read_slices
+        segments = _segments(reply)
+        if segments is None:
+            contents.append(None)
+            continue
+        content = bytearray(reply.attributes.size)
+        view = memoryview(content)
+        contents.append(content)
+        small += [(each, view[each.position : each.position + each.length]) for each in segments]
+    try:
+        engine.bytes.read_many(small)
+    except errors.UnknownBlock:
+        contents = [None] * len(contents)  # some were changed meanwhile: read them as they are now
+    pairs = zip(paths, contents, strict=True)
+    return [(path, filesystem.read_bytes(path) if content is None else bytes(content)) for path, content in pairs]
 
 
-def _content(filesystem: "Filesystem", path: Any, reply: pb.ReadSlicesReply) -> bytes:
+def _segments(reply: pb.ReadSlicesReply) -> Sequence[Segment] | None:
+    """Return what a small file consists of, None for a large one."""
     size = reply.attributes.size
+    if size > PUT_BYTES or reply.next_offset:
+        return None
     if not size:
-        return b""
+        return ()
     known = SliceMap(reply.attributes.version)
     known.learn(0, size, reply)
-    buffer = bytearray(size)
-    try:
-        if not known.knows(0, size):
-            return filesystem.read_bytes(path)
-        filesystem.engine.bytes.read(known.segments(0, size), memoryview(buffer), ahead=False)
-    except errors.UnknownBlock:
-        return filesystem.read_bytes(path)  # it changed meanwhile
-    return bytes(buffer)
+    return known.segments(0, size)
 
 
 def _find_all(filesystem: "Filesystem", paths: Sequence[Any]) -> list[int]:

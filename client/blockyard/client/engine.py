@@ -100,8 +100,9 @@ class Engine:
         if any(writer.is_freeing for writer in writers):
             return
         largest = max(writers, key=lambda writer: writer.core.waiting_bytes, default=None)
-        if largest is not None:
-            largest.relieve()
+        for writer in writers:
+            if writer is largest or writer.has_failed:
+                writer.relieve()
 
     def _flush_old(self) -> None:
         while not self._stopping.wait(DIRTY_S / 2):

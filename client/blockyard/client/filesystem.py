@@ -30,7 +30,10 @@ Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 class Filesystem:
-    """One user's view of one cluster. Close it, or use it as a context manager."""
+    """One user's view of one cluster.
+
+    Close it, or use it as a context manager: a program that just ends loses what its open files did not flush.
+    """
 
     def __init__(self, settings: ClientSettings, caller: Caller | None = None) -> None:
         """`caller`: on whose behalf everything happens; this process's user when None. Connects at the first call."""

@@ -132,6 +132,8 @@ class OpenFiles:
                 file.readers[handle] = None
             if access != os.O_RDONLY:
                 file.writers[handle] = None
+        if flags & os.O_TRUNC and file.writer is not None:
+            file.writer.drop()  # what other handles wrote before is cut off
         file.saw(attributes)
         return file
 

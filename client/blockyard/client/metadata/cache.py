@@ -11,7 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from blockyard.proto.metadata_pb2 import Attributes
+from blockyard.proto.metadata_pb2 import FILE_TYPE_DIRECTORY, Attributes
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -85,6 +85,11 @@ class NamespaceCache:
     def attributes(self, inode: int, now_s: float) -> Attributes | None:
         """Return what is known of an inode, None when that is nothing, or too old."""
         return self._attributes.get(inode, now_s)
+
+    def directory(self, inode: int) -> Attributes | None:
+        """Return what was ever seen of an inode that is a directory: that it is one does not change."""
+        known = self._attributes.peek(inode)
+        return known if known is not None and known.type == FILE_TYPE_DIRECTORY else None
 
     def child(self, parent: int, name: bytes, now_s: float) -> int | None:
         """Return the inode a name leads to, ABSENT when there is none, None when it is not known."""

@@ -71,7 +71,7 @@ class Namespace:
         """
         follower = PathFollower(path, follow_last=follow)
         while not follower.done:
-            self._advance(follower, fresh)
+            self._advance(follower, fresh=fresh)
         return follower.found or self.attributes(follower.here)
 
     def find_parent(self, path: bytes) -> tuple[int, bytes]:
@@ -81,14 +81,22 @@ class Namespace:
         if name in (b"", b".", b".."):
             raise errors.InvalidArgument("the path ends without a name")
         PathFollower(name, follow_last=False)  # its length
-        directory = self.find((head or (b"/" if path.startswith(b"/") else b".")) + b"/")
-        return directory.inode, name
+        follower = PathFollower(head + b"/", follow_last=True)
+        while not follower.done:
+            self._advance(follower, on_the_way=True)
+        return follower.here, name
 
-    def _advance(self, follower: PathFollower, fresh: bool) -> None:
-        """Follow names as far as the cache leads, then ask."""
+    def _advance(self, follower: PathFollower, *, fresh: bool = False, on_the_way: bool = False) -> None:
+        """Follow names as far as the cache leads, then ask.
+
+        Of directories `on_the_way` only the inode matters, so an own change of them since does not either.
+        """
         most = 1 if fresh else 0
-        while len(follower.names) > most and (found := self._known_child(follower.here, follower.names[0])) is not None:
-            if found.type == pb.FILE_TYPE_SYMLINK and (len(follower.names) > 1 or follower.follow_last):
+        while len(follower.names) > most:
+            found = self._known_child(follower.here, follower.names[0], on_the_way or len(follower.names) > 1)
+            if found is None or (
+                found.type == pb.FILE_TYPE_SYMLINK and (len(follower.names) > 1 or follower.follow_last)
+            ):
                 break
             follower.step(found)
         if not follower.done:
@@ -107,13 +115,16 @@ class Namespace:
         target: bytes = self.calls.read("ReadLink", pb.ReadLinkRequest(inode=found.inode)).target
         return target
 
-    def _known_child(self, parent: int, name: bytes) -> pb.Attributes | None:
+    def _known_child(self, parent: int, name: bytes, on_the_way: bool) -> pb.Attributes | None:
         now = time.monotonic()
         with self._lock:
             inode = self._cache.child(parent, name, now)
             if inode == ABSENT:
                 raise errors.NotFound(f"directory {parent} has no entry {name!r}")
-            return None if inode is None else self._cache.attributes(inode, now)
+            if inode is None:
+                return None
+            known = self._cache.attributes(inode, now)
+            return self._cache.directory(inode) if known is None and on_the_way else known
 
     def _walk(self, follower: PathFollower) -> None:
         names = follower.names[:_NAMES_PER_WALK]

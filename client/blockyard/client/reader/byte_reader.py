@@ -49,6 +49,15 @@ class ByteReader:
         if failures:
             raise failures[0]
 
+    def read_many(self, wanted: Sequence[tuple[Segment, memoryview]]) -> None:
+        """Fill many small buffers, those of one node's blocks in one request. Raises as `read`."""
+        left = self._replicas.read_together([(each.block, each.offset, view) for each, view in wanted if each.block])
+        for block, offset, view in left:
+            self._fetch(block, offset, view)
+        for each, view in wanted:
+            if not each.block:
+                _zero(view)
+
     def prepare(self, segments: Sequence[Segment]) -> None:
         """Begin to fetch what will be read soon, as far as there is room; what is on this machine needs none."""
         for segment in segments:

@@ -6,6 +6,7 @@ aside and repair replaces it; the reader does not notice.
 
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from blockyard.client.reader.fetch import Fetch
 from blockyard.client.reader.hedging import Hedging
 from blockyard.client.writer.block_ids import AvoidedNodes
 from blockyard.proto import errors, logs
-from blockyard.proto.blocks import LocalBlocks
+from blockyard.proto.blocks import LocalBlocks, Wanted, read_ranges
 from blockyard.proto.cluster_map import ClusterView, MapNode
 from blockyard.proto.cluster_pb2 import ReportReplicaRequest
 from blockyard.proto.storage_pb2 import VerifyBlockRequest
@@ -23,6 +24,9 @@ LOCAL_DESCRIPTORS: Final = 1_024
 _POLL_S: Final = 0.005
 _ROUND_S: Final = 0.25
 _REPORT_S: Final = 5.0
+_RANGES_TOGETHER: Final = 512
+_TOGETHER_S: Final = 5.0
+"""A node that takes longer for many small ranges is read around, range by range."""
 _log = logs.get(__name__)
 
 
@@ -61,6 +65,36 @@ class Replicas:
                 raise error
             time.sleep(_ROUND_S)  # nodes come back, and the map says where repair has put the block
             view = self._link.maps.at_least(view.epoch + 1) if isinstance(error, errors.StaleEpoch) else self._newer()
+
+    def read_together(self, wanted: Sequence[tuple[int, int, memoryview]]) -> list[tuple[int, int, memoryview]]:
+        """Read ranges (block, offset, into) with one request per node; return those that are to be read one by one."""
+        view = self._link.maps.view()
+        near, zone = self._link.near(view)
+        with self._lock:
+            avoid = self._avoided.now(time.monotonic())
+        by_node: dict[int, list[tuple[int, int, memoryview]]] = {}
+        for each in wanted:
+            nodes = view.readers(each[0], near, zone, avoid)
+            by_node.setdefault(nodes[0].id if nodes else 0, []).append(each)
+        left = by_node.pop(0, [])
+        for number, mine in by_node.items():
+            for start in range(0, len(mine), _RANGES_TOGETHER):
+                part = mine[start : start + _RANGES_TOGETHER]
+                ranges = [Wanted(block, offset, into) for block, offset, into in part]
+                try:
+                    found = read_ranges(
+                        self._link.channels,
+                        view.node(number).in_chain(),
+                        ranges,
+                        map_epoch=view.epoch,
+                        timeout_s=_TOGETHER_S,
+                    )
+                except errors.BlockyardError as error:
+                    _log.info("ranges_not_read", node=number, why=str(error))
+                    left += part
+                else:
+                    left += [each for each, error in zip(part, found, strict=True) if error is not None]
+        return left
 
     def is_local(self, block: int) -> bool:
         """Return whether this machine holds the block: then reading ahead is the kernel's work."""

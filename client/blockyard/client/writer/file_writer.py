@@ -118,7 +118,10 @@ class FileWriter:
             if not self.dirty_since_s:
                 self.dirty_since_s = time.monotonic()
             before = core.extents.bytes + core.handed_bytes
-            self._start(core.write(position, data))
+            handed = core.handed_bytes
+            begun = core.write(position, data)
+            if core.handed_bytes != handed:
+                self._start(begun)
             grown = core.extents.bytes + core.handed_bytes - before
         if grown < data.nbytes:
             budget.give_back(data.nbytes - grown)
@@ -129,6 +132,11 @@ class FileWriter:
         with self._lock:
             uploads = self.core.uploads
             return any(each.ended and not each.block and id(each) not in self._failed for each in uploads)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether an upload failed and waits to be tried again."""
+        return bool(self._failed)
 
     def flush_in_background(self) -> None:
         """Flush; what goes wrong is told to the next call."""
@@ -150,7 +158,10 @@ class FileWriter:
         """
         with self._lock:
             self._durable = self._durable or durable
-            self._let_go()
+            mine = self._let_go(but_one=True)
+        if mine is not None:
+            mine.run_here()  # one thread less to wake: most flushes are of one small block
+        with self._lock:
             wanted = list(self.core.uploads)
             while (waiting := self._first_unsealed(wanted)) is not None:
                 if id(waiting) in self._failed:
@@ -191,13 +202,14 @@ class FileWriter:
 
     # ------------------------------------------------------------------------------------------ uploads
 
-    def _let_go(self) -> None:
+    def _let_go(self, *, but_one: bool = False) -> StreamJob | None:
+        """Start everything that waits; with `but_one` return one job that the caller has to run."""
         again = [upload for upload in self.core.uploads if id(upload) in self._failed]
         self._failed.clear()
-        self._start([*again, *self.core.flush()])
         self.dirty_since_s = 0.0
+        return self._start([*again, *self.core.flush()], but_one=but_one)
 
-    def _start(self, uploads: list[Upload]) -> None:
+    def _start(self, uploads: list[Upload], *, but_one: bool = False) -> StreamJob | None:
         for upload in uploads:
             self._jobs[id(upload)] = StreamJob(
                 self._parts.blocks,
@@ -208,8 +220,11 @@ class FileWriter:
                 durable=lambda: self._durable,
                 done=self._sealed,
             )
-        for job in self._jobs.values():
+        jobs = list(self._jobs.values())
+        left = jobs.pop() if but_one and uploads else None
+        for job in jobs:
             job.wake()
+        return left
 
     def _sealed(self, upload: Upload, block: int, error: errors.BlockyardError | None) -> None:
         """An upload has its block, or failed."""

@@ -65,6 +65,14 @@ class StreamJob:
             self._scheduled = True
             self._pool.submit(self._run)
 
+    def run_here(self) -> None:
+        """Do in this thread what is to be done, unless another is at it. Called without the lock."""
+        with self._lock:
+            if self._scheduled:
+                return
+            self._scheduled = True
+        self._run()
+
     def cancel(self) -> None:
         """Nobody wants the block any more. Called with the lock."""
         self._cancelled = True
