@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from blockyard.proto import metadata_pb2 as blockyard_dot_proto_dot_metadata__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62lockyard/proto/internal.proto\x12\x0c\x62lockyard.v1\x1a\x1e\x62lockyard/proto/metadata.proto\"+\n\x13KeepSessionsRequest\x12\x14\n\x08sessions\x18\x01 \x03(\x06\x42\x02\x10\x01\"\x17\n\x15\x45xpireSessionsRequest\"+\n\x13\x45xpireSessionsReply\x12\x14\n\x08sessions\x18\x01 \x03(\x06\x42\x02\x10\x01\"6\n\x11\x43\x61ncelLockRequest\x12\x0f\n\x07session\x18\x01 \x01(\x06\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"$\n\x0f\x43\x61ncelLockReply\x12\x11\n\tcancelled\x18\x01 \x01(\x08\"F\n\x12UnmarkChunkRequest\x12\r\n\x05inode\x18\x01 \x01(\x06\x12\r\n\x05\x63hunk\x18\x02 \x01(\r\x12\x12\n\nrow_crc32c\x18\x03 \x01(\x07\"\x8e\x01\n\rSessionRecord\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\x12\r\n\x05nonce\x18\x02 \x01(\x06\x12\x0f\n\x07term_ms\x18\x03 \x01(\r\x12\x11\n\topened_ns\x18\x04 \x01(\x12\x12\x11\n\topened_ms\x18\x05 \x01(\x04\x12\x0f\n\x07seen_ms\x18\x06 \x01(\x04\x12\x16\n\x0e\x61nswered_below\x18\x07 \x01(\x04\"E\n\x0bWaitingLock\x12$\n\x04lock\x18\x01 \x01(\x0b\x32\x16.blockyard.v1.FileLock\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"_\n\x0bLocksRecord\x12$\n\x04held\x18\x01 \x03(\x0b\x32\x16.blockyard.v1.FileLock\x12*\n\x07waiting\x18\x02 \x03(\x0b\x32\x19.blockyard.v1.WaitingLock\"\x89\x01\n\x12MakeClusterRequest\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x0c\n\x04seed\x18\x02 \x01(\x06\x12\x10\n\x08replicas\x18\x03 \x01(\r\x12\x11\n\twrite_min\x18\x04 \x01(\r\x12\x18\n\x10placement_groups\x18\x05 \x01(\r\x12\x15\n\rscatter_width\x18\x06 \x01(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x62lockyard/proto/internal.proto\x12\x0c\x62lockyard.v1\x1a\x1e\x62lockyard/proto/metadata.proto\"+\n\x13KeepSessionsRequest\x12\x14\n\x08sessions\x18\x01 \x03(\x06\x42\x02\x10\x01\"\x17\n\x15\x45xpireSessionsRequest\"+\n\x13\x45xpireSessionsReply\x12\x14\n\x08sessions\x18\x01 \x03(\x06\x42\x02\x10\x01\"6\n\x11\x43\x61ncelLockRequest\x12\x0f\n\x07session\x18\x01 \x01(\x06\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"$\n\x0f\x43\x61ncelLockReply\x12\x11\n\tcancelled\x18\x01 \x01(\x08\"F\n\x12UnmarkChunkRequest\x12\r\n\x05inode\x18\x01 \x01(\x06\x12\r\n\x05\x63hunk\x18\x02 \x01(\r\x12\x12\n\nrow_crc32c\x18\x03 \x01(\x07\"5\n\x13\x41\x62\x61ndonBlockRequest\x12\x0f\n\x07session\x18\x01 \x01(\x06\x12\r\n\x05\x62lock\x18\x02 \x01(\x06\"\x8e\x01\n\rSessionRecord\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\x12\r\n\x05nonce\x18\x02 \x01(\x06\x12\x0f\n\x07term_ms\x18\x03 \x01(\r\x12\x11\n\topened_ns\x18\x04 \x01(\x12\x12\x11\n\topened_ms\x18\x05 \x01(\x04\x12\x0f\n\x07seen_ms\x18\x06 \x01(\x04\x12\x16\n\x0e\x61nswered_below\x18\x07 \x01(\x04\"E\n\x0bWaitingLock\x12$\n\x04lock\x18\x01 \x01(\x0b\x32\x16.blockyard.v1.FileLock\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"_\n\x0bLocksRecord\x12$\n\x04held\x18\x01 \x03(\x0b\x32\x16.blockyard.v1.FileLock\x12*\n\x07waiting\x18\x02 \x03(\x0b\x32\x19.blockyard.v1.WaitingLock\"\x89\x01\n\x12MakeClusterRequest\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x0c\n\x04seed\x18\x02 \x01(\x06\x12\x10\n\x08replicas\x18\x03 \x01(\r\x12\x11\n\twrite_min\x18\x04 \x01(\r\x12\x18\n\x10placement_groups\x18\x05 \x01(\r\x12\x15\n\rscatter_width\x18\x06 \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,12 +48,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELLOCKREPLY']._serialized_end=287
   _globals['_UNMARKCHUNKREQUEST']._serialized_start=289
   _globals['_UNMARKCHUNKREQUEST']._serialized_end=359
-  _globals['_SESSIONRECORD']._serialized_start=362
-  _globals['_SESSIONRECORD']._serialized_end=504
-  _globals['_WAITINGLOCK']._serialized_start=506
-  _globals['_WAITINGLOCK']._serialized_end=575
-  _globals['_LOCKSRECORD']._serialized_start=577
-  _globals['_LOCKSRECORD']._serialized_end=672
-  _globals['_MAKECLUSTERREQUEST']._serialized_start=675
-  _globals['_MAKECLUSTERREQUEST']._serialized_end=812
+  _globals['_ABANDONBLOCKREQUEST']._serialized_start=361
+  _globals['_ABANDONBLOCKREQUEST']._serialized_end=414
+  _globals['_SESSIONRECORD']._serialized_start=417
+  _globals['_SESSIONRECORD']._serialized_end=559
+  _globals['_WAITINGLOCK']._serialized_start=561
+  _globals['_WAITINGLOCK']._serialized_end=630
+  _globals['_LOCKSRECORD']._serialized_start=632
+  _globals['_LOCKSRECORD']._serialized_end=727
+  _globals['_MAKECLUSTERREQUEST']._serialized_start=730
+  _globals['_MAKECLUSTERREQUEST']._serialized_end=867
 # @@protoc_insertion_point(module_scope)

@@ -47,6 +47,14 @@ class UnmarkChunkRequest(_message.Message):
     row_crc32c: int
     def __init__(self, inode: _Optional[int] = ..., chunk: _Optional[int] = ..., row_crc32c: _Optional[int] = ...) -> None: ...
 
+class AbandonBlockRequest(_message.Message):
+    __slots__ = ("session", "block")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
+    session: int
+    block: int
+    def __init__(self, session: _Optional[int] = ..., block: _Optional[int] = ...) -> None: ...
+
 class SessionRecord(_message.Message):
     __slots__ = ("client", "nonce", "term_ms", "opened_ns", "opened_ms", "seen_ms", "answered_below")
     CLIENT_FIELD_NUMBER: _ClassVar[int]

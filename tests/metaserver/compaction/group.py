@@ -255,7 +255,6 @@ class Group:
         job.answer(reply)
         if job.outcome is not None:
             self.jobs.remove(job)
-            job.session.retired |= job.outcome is not True
             self.chooser.ended(job.chunk, self.now_s, failed=job.outcome is not True)
 
     def finish(self, job: Running) -> None:

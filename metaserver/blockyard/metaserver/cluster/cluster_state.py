@@ -41,6 +41,7 @@ from blockyard.proto.cluster_pb2 import (
 from blockyard.proto.common_pb2 import Empty
 from blockyard.proto.errors import InvalidArgument, StaleEpoch
 from blockyard.proto.ids import SEQUENCE_BITS
+from blockyard.proto.internal_pb2 import AbandonBlockRequest
 
 _GROUP_LIMIT = 1 << 16
 
@@ -178,6 +179,13 @@ class ClusterState:
                 map_epoch=view.epoch,
             )
         return parts.leases.spend(session, block)
+
+    def abandon_block(self, tx: Transaction, request: AbandonBlockRequest, inputs: Sequence[int]) -> Empty:
+        """Declare a block dead that its session leased and has not committed, nor will. Internal."""
+        parts = self._on(tx)
+        if parts.leases.spend(request.session, request.block):
+            parts.reclaim.enqueue([request.block])
+        return Empty()
 
     def enqueue_reclaim(self, tx: Transaction, blocks: Iterable[int]) -> None:
         """Part of the command that drops the last reference to blocks."""

@@ -1,7 +1,7 @@
 """One rewriting: an id leased, the bytes written anew by a storage node, and the swap proposed.
 
-It may end at any step. What it leaves behind then is an id that nobody owns when the session ends, and perhaps a block
-under it that nothing refers to.
+When it fails it gives the id up, so that nodes drop what they have of the block. It may also just end, at any step,
+with the leader: then the id is nobody's when the session ends, and the search for orphans finds the block.
 """
 
 import secrets
@@ -47,13 +47,23 @@ class Job:
         wish = LeaseBlockIdsRequest(count=1, near_node=self.node)
         leased = await session.change(_LEASE, wish, (secrets.randbits(64), *full))
         block = leased.ranges[0].group << SEQUENCE_BITS | leased.ranges[0].first_sequence
+        try:
+            replaced = await self._rewrite(session, compact, block, leased.map_epoch)
+        except errors.BlockyardError:
+            await session.abandon(block)
+            raise
+        if not replaced:
+            await session.abandon(block)
+        return replaced
+
+    async def _rewrite(self, session: Session, compact: Compact, block: int, map_epoch: int) -> bool:
         expected, wanted = self.plan.pieces, self.plan.replacement(block)
         request = CompactChunkRequest(
             inode=self.chunk[0],
             chunk=self.chunk[1],
             slices=[_compact(piece) for piece in expected],
             blocks=[block],
-            map_epoch=leased.map_epoch,
+            map_epoch=map_epoch,
         )
         reply: CompactChunkReply = await compact(request, DEADLINE_S + self.plan.length / LEAST_BYTES_PER_SECOND)
         if list(reply.slices) != [_compact(piece) for piece in wanted]:

@@ -181,7 +181,6 @@ class Compaction:
             self._running[job.node] -= 1
             chooser.ended(job.chunk, time.monotonic(), failed=not swapped)
             session.jobs -= 1
-            session.retired |= not swapped
 
     def _compact(self, view: MapView, node: int) -> Compact:
         address = Address.FromString(view.nodes[node].address)

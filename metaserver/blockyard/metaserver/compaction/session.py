@@ -1,23 +1,26 @@
 """The session that the leader leases ids of new blocks with, and swaps them in with, as any client would.
 
-It ends when a job failed, with the leader, or when there is nothing to do; the ids that its jobs did not spend are
-nobody's from then on, so the search for orphans finds blocks that were written under them.
+A job that fails gives its id up. The session ends with the leader, or when there is nothing to do; ids that were lost
+with a leader are nobody's from then on, so the search for orphans finds blocks that were written under them.
 """
 
 import secrets
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-from blockyard.metaserver.state.commands import METADATA, method_id
+from blockyard.metaserver.state.commands import INTERNAL, METADATA, method_id
 from blockyard.proto import metadata_pb2 as pb
 from blockyard.proto.call import Deferred
 from blockyard.proto.common_pb2 import RequestId
+from blockyard.proto.errors import BlockyardError
+from blockyard.proto.internal_pb2 import AbandonBlockRequest
 from google.protobuf.message import Message
 
 CLIENT: Final = "compaction"
 
 _OPEN: Final = method_id(f"{METADATA}OpenSession")
 _CLOSE: Final = method_id(f"{METADATA}CloseSession")
+_ABANDON: Final = method_id(f"{INTERNAL}AbandonBlock")
 
 
 class Proposer(Protocol):
@@ -36,7 +39,7 @@ class Session:
         self.jobs = 0
         self.idle_rounds = 0
         self.retired = False
-        """Takes no new jobs: some id of it was leased and will not be spent."""
+        """Takes no new jobs: it has ended."""
         self._proposer = proposer
         self._sequence = 0
         self._unanswered: set[int] = set()
@@ -58,6 +61,13 @@ class Session:
             return await self._proposer.propose(method, request, inputs)
         finally:
             self._unanswered.discard(sequence)
+
+    async def abandon(self, block: int) -> None:
+        """Give a leased id up: what was written under it is dropped by its nodes, unless it was committed after all."""
+        try:
+            await self._proposer.propose(_ABANDON, AbandonBlockRequest(session=self.number, block=block))
+        except BlockyardError:
+            pass  # it becomes nobody's when the session ends, and the search for orphans finds it
 
     def close(self) -> None:
         """End it; should that be lost, it ends by its silence."""

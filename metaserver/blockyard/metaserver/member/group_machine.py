@@ -11,7 +11,7 @@ from blockyard.metaserver.state.commands import INTERNAL, CommandKind, method_id
 from blockyard.metaserver.state.transaction import KeyValueStore, Transaction
 from blockyard.proto import cluster_pb2 as pb
 from blockyard.proto.common_pb2 import Empty
-from blockyard.proto.internal_pb2 import MakeClusterRequest
+from blockyard.proto.internal_pb2 import AbandonBlockRequest, MakeClusterRequest
 from google.protobuf.message import Message
 
 CLUSTER = "/blockyard.v1.Cluster/"
@@ -69,6 +69,7 @@ class GroupMachine(StateMachine):
         self._add(INTERNAL, "SetNodeState", pb.ChangeNodeRequest, Empty, state.set_node_state)
         self._add(INTERNAL, "ReportComplete", pb.NodeHeartbeatRequest, Empty, state.report_complete)
         self._add(INTERNAL, "SweepReclaim", Empty, Empty, state.sweep_reclaim)
+        self._add(INTERNAL, "AbandonBlock", AbandonBlockRequest, Empty, state.abandon_block)
         self._add(INTERNAL, "MakeCluster", MakeClusterRequest, Empty, self._make_cluster)
 
     def _add(
