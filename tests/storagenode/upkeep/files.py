@@ -90,11 +90,11 @@ def start_again(cluster: StorageCluster, *names: str) -> None:
     """Start nodes that were ended a moment ago, and wait until it is the new processes that are up."""
     cluster.start(*names)
     for name in names:
-        wait_until(partial(_answers, cluster, name), f"{name} serves again")
+        wait_until(partial(answers, cluster, name), f"{name} serves again")
     cluster.until_up(*names)
 
 
-def _answers(cluster: StorageCluster, name: str) -> bool:
+def answers(cluster: StorageCluster, name: str) -> bool:
     node = cluster.nodes[name]
     assert node.running, node.output()[-2000:]
     try:

@@ -13,7 +13,7 @@ from blockyard.proto.errors import BlockyardError
 from blockyard.proto.ids import SEQUENCE_BITS
 from blockyard.proto.storage_pb2 import ChainNode, PageChecksums, PutBlock, VerifyBlockRequest
 
-from tests.storagenode.upkeep.files import Files, held, metric, spoil, start_again
+from tests.storagenode.upkeep.files import Files, answers, held, metric, spoil, start_again
 from tests.support.storage_cluster import StorageCluster, wait_until
 
 SOON = {"placement": {"out_after_s": 2}}
@@ -91,6 +91,29 @@ def test_the_deleted_do_not_rise_with_a_node_that_is_back(three: StorageCluster)
     three.start("n2")
     wait_until(lambda: three.heard("n2") and not held(three, "n2", dead), "the node that was away dropped them too")
     wait_until(lambda: three.status().reclaim_blocks == 0, "nobody needs to remember them")
+    until_nothing_is_degraded(three)
+    for name in three.nodes:
+        assert not held(three, name, dead)
+    writer.assert_whole()
+
+
+def test_the_deleted_do_not_rise_when_all_other_holders_were_away(three: StorageCluster) -> None:
+    """The one that stayed dropped them, and forgot so with its process; the others both still have them."""
+    writer = Files(three)
+    written = [*writer.put(30), *writer.write(3)]
+    writer.commit(written)
+    three.kill("n2", "n3")
+    three.until_state("n2", NODE_DOWN)
+    three.until_state("n3", NODE_DOWN)
+    dead = writer.delete(written[::2])
+    wait_until(lambda: metric(three, "n1", "blockyard_reclaimed_blocks_total") == len(dead), "n1 dropped the dead")
+    three.kill("n1")
+    three.start("n1")
+    wait_until(lambda: answers(three, "n1"), "n1 serves again")
+    surveys = metric(three, "n1", "blockyard_repair_surveys_total")
+    three.start("n2", "n3")
+    wait_until(lambda: three.status().reclaim_blocks == 0, "nobody needs to remember them")
+    wait_until(lambda: metric(three, "n1", "blockyard_repair_surveys_total") > surveys + 31, "n1 compared all groups")
     until_nothing_is_degraded(three)
     for name in three.nodes:
         assert not held(three, name, dead)
