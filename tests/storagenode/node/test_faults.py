@@ -1,5 +1,6 @@
 """Disks that fail, hang and fill up: the process ends, falls silent, or takes no more, and never pretends."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 from blockyard.proto import errors
 from blockyard.proto.cluster_pb2 import NODE_DOWN
 from blockyard.proto.disk.stop import EXIT_STATUS
+from blockyard.proto.storage_pb2 import VerifyBlockRequest
 
 from tests.storagenode.node.conftest import Make
 from tests.support.acknowledged import AcknowledgedBlocks
@@ -87,6 +89,35 @@ def test_a_full_disk_takes_no_new_blocks_until_there_is_room_again(small_disk: P
     blocks.until_whole()
     wait_until(lambda: any(number in each.nodes for each in blocks.put(8)), "it takes new blocks again")
     blocks.close()
+
+
+@needs_root
+def test_a_node_starts_again_on_a_disk_without_a_byte_left(small_disk: Path, make: Make) -> None:
+    cluster = make(node_settings={"storagenode": {"capacity_bytes": 1 << 30}})
+    cluster.add("z4", name="small", directory=small_disk / "data")
+    cluster.start("small")
+    cluster.until_up()
+    blocks = AcknowledgedBlocks(cluster)
+    blocks.put(20)
+    wait_until((small_disk / "data" / "probe").exists, "the disk was tried")
+    cluster.kill("small")
+    fill(small_disk / "filler")
+    cluster.start("small")
+    cluster.until_up("small")
+    assert free(cluster, "small") == 0
+    number = cluster.id("small")
+    held = [block for block, written in blocks.blocks.items() if number in written.nodes]
+    assert held
+    stub = cluster.stub("small")
+    assert all(stub.VerifyBlock(VerifyBlockRequest(block=block)).good for block in held)
+    blocks.close()
+
+
+def fill(path: Path) -> None:
+    """Leave not a page of the disk."""
+    with path.open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(4096))
 
 
 def free(cluster: StorageCluster, name: str) -> int:

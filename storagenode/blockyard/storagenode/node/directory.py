@@ -7,6 +7,7 @@ counts up at every start, and a directory whose count goes back, or is counted t
 Layout: `lock`, the sealed file `identity`, `probe` (what the disk is tried with), `blocks/` (the store's own).
 """
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,9 @@ FORMAT: Final = 1
 
 IDENTITY: Final = "identity"
 BLOCKS: Final = "blocks"
-_OURS: Final = frozenset((LOCK, IDENTITY + sealed_file.TEMPORARY, BLOCKS, "lost+found"))
+PROBE: Final = "probe"
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+_OURS: Final = frozenset((LOCK, IDENTITY + sealed_file.TEMPORARY, BLOCKS, PROBE, "lost+found"))
 _EMPTY_IT: Final = (
     "Move the directory aside and start with an empty one: the node joins as a new one, and the others copy its blocks"
 )
@@ -112,5 +115,15 @@ class NodeDirectory:
             raise DirectoryRefused(f"{self.path} has lost its directory `{BLOCKS}`. {_EMPTY_IT}.")
 
     def _write(self) -> None:
+        """Write the identity; on a disk without a byte left, in the room of the file that the disk is tried with."""
+        try:
+            self._write_sealed()
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            (self.path / PROBE).unlink(missing_ok=True)
+            self._write_sealed()
+
+    def _write_sealed(self) -> None:
         message = self._identity.SerializeToString()
         sealed_file.write(self.path / IDENTITY, message, lambda step: failpoints.hit(f"identity.{step}"))

@@ -5,7 +5,6 @@ hangs keeps its thread in the kernel for as long as it likes, so this watch only
 cluster that the node lives asks first: a node whose disk hangs must not.
 """
 
-import errno
 import os
 import threading
 import time
@@ -14,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from blockyard.proto import logs
+from blockyard.storagenode.node.directory import NO_ROOM
 
 PROBE_BYTES: Final = 4096
-_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 _log = logs.get(__name__)
 
 
@@ -92,7 +91,7 @@ class DiskWatch:
             finally:
                 os.close(fd)
         except OSError as error:
-            if error.errno not in _NO_ROOM:
+            if error.errno not in NO_ROOM:
                 raise
         self.probes += 1
         self.probe_us = int((time.perf_counter() - began) * 1e6)

@@ -30,7 +30,7 @@ from blockyard.proto.settings import StorageNodeSettings
 from blockyard.proto.storage_pb2_grpc import add_StorageServicer_to_server
 from blockyard.storagenode.node import parts
 from blockyard.storagenode.node.condition import Condition, Throughput, capacity_bytes
-from blockyard.storagenode.node.directory import NodeDirectory
+from blockyard.storagenode.node.directory import PROBE, NodeDirectory
 from blockyard.storagenode.node.disk_watch import DiskWatch
 from blockyard.storagenode.node.door_thread import DoorThread
 from blockyard.storagenode.node.guard import Guard
@@ -43,7 +43,6 @@ from prometheus_client.registry import Collector
 DOOR_WORKERS: Final = 16
 GRACE_S: Final = 3.0
 FOLLOW_S: Final = 0.5
-PROBE: Final = "probe"
 PROBE_PERIOD_S: Final = 1.0
 HUNG_AFTER_S: Final = 3.0
 DESCRIPTORS: Final = 65_536
