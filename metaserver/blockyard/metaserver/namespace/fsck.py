@@ -11,9 +11,10 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from blockyard.metaserver.namespace import blocks, locks, slices
+from blockyard.metaserver.namespace.content import NEXT_INODE
 from blockyard.metaserver.namespace.dentries import first_cookie
 from blockyard.metaserver.namespace.slices import CHUNK_BYTES, CROWDED_PIECES
-from blockyard.metaserver.namespace.state import INODES, NEXT_INODE, ROOT, State
+from blockyard.metaserver.namespace.state import INODES, ROOT, State
 from blockyard.metaserver.namespace.xattrs import summary_of
 from blockyard.metaserver.state import keys
 from blockyard.proto.metadata_pb2 import (
