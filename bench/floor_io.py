@@ -1,10 +1,11 @@
 """The bare loops that block transfer is measured against: what the kernel and one CRC allow, and nothing else.
 
 - `serve_file`: sendfile of a file to whoever connects, for `read_file`, recv_into of one buffer.
-- `serve_relay`: receives into one buffer, forwards to the next, takes the CRC32C of every page, writes to a file; the
-  last one answers a byte per block, which comes back through all.
+- `serve_relay`: receives into one buffer, forwards to the next, takes the CRC32C of every page, writes to a file, one
+  for each block, as blocks are kept; the last one answers a byte per block, which comes back through all.
 """
 
+import itertools
 import os
 import socket
 import struct
@@ -66,14 +67,14 @@ def serve_relay(queue: "Queue[str]", directory: str, following: str) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     queue.put(f"127.0.0.1:{listener.getsockname()[1]}")
     buffer = memoryview(bytearray(PIECE_BYTES))
-    path = Path(directory) / f"relay-{os.getpid()}"
+    paths = (Path(directory) / f"relay-{os.getpid()}-{number}" for number in itertools.count())
     while True:
         sock, _ = listener.accept()
         onward = _connect(following) if following else None
         with sock:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while head := sock.recv(8, socket.MSG_WAITALL):
-                _relay(sock, onward, struct.unpack("<Q", head)[0], buffer, path)
+                _relay(sock, onward, struct.unpack("<Q", head)[0], buffer, next(paths))
         if onward is not None:
             onward.close()
 
@@ -94,7 +95,7 @@ def write_chain(address: str, blocks: int, data: memoryview) -> float:
 
 
 def _relay(sock: socket.socket, onward: socket.socket | None, length: int, buffer: memoryview, path: Path) -> None:
-    target = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    target = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
         if onward is not None:
             onward.sendall(struct.pack("<Q", length))
@@ -112,7 +113,6 @@ def _relay(sock: socket.socket, onward: socket.socket | None, length: int, buffe
         sock.sendall(b"k" if onward is None else onward.recv(1))
     finally:
         os.close(target)
-        path.unlink()
 
 
 def _connect(address: str) -> socket.socket:

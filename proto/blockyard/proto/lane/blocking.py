@@ -23,6 +23,7 @@ TICK_S = 1.0
 _BUFFER_BYTES = 64 << 10
 _SKIP_BYTES = 1 << 20
 _GROWTH_BYTES = 1 << 20
+_LOOK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)  # combining them anew costs as much as the system call
 _INT_BYTES = struct.calcsize("@i")
 _ONE_DESCRIPTOR_BYTES = socket.CMSG_LEN(_INT_BYTES)
 
@@ -240,7 +241,7 @@ class BlockingConnection:
         if self._end > self._start:
             return True
         try:
-            if self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+            if self.sock.recv(1, _LOOK):
                 return True
         except BlockingIOError:
             return False
