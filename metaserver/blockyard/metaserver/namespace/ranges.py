@@ -30,7 +30,7 @@ from blockyard.proto.metadata_pb2 import (
 )
 
 PIECES_PER_REPLY: Final = 10_000
-PIECES_PER_COPY: Final = 10_000
+PIECES_PER_COPY: Final = 2_048
 
 _KEEPS_SIZE: Final = (ALLOCATE_KEEP_SIZE, ALLOCATE_PUNCH_HOLE, ALLOCATE_ZERO_KEEP_SIZE)
 _ZEROES: Final = (ALLOCATE_PUNCH_HOLE, ALLOCATE_ZERO_RANGE, ALLOCATE_ZERO_KEEP_SIZE)
@@ -100,7 +100,7 @@ def allocate(state: State, who: Caller, request: AllocateRequest) -> EntryReply:
 
 def copy_range(state: State, who: Caller, request: CopyRangeRequest) -> CopyRangeReply:
     """copy_file_range(2): the target's range refers to the source's blocks. Less is copied where the source ends, or
-    after 10,000 pieces."""
+    after 2,048 pieces."""
     source = _readable(state, who, request.source, request.source_handle, state.session)
     target = writable(state, who, request.target, request.target_handle)
     if target.flags & APPEND_ONLY:
