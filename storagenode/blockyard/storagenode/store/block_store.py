@@ -117,6 +117,7 @@ class BlockStore:
         self._space.keep_ballast()
         for block, why in opened.report.lost:
             self.quarantine(block, why)
+        self.report = opened.report
         recovery.note(opened.report)
         self._keeper = Keeper(self._keep, self.settings.sync_interval_s)
         return opened.report
