@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Callable
+from typing import Final
 
 from blockyard.proto import errors, logs
 from blockyard.storagenode.node.service_list import Progress
 
-RETRY_S = 2.0
+RETRY_S: Final = 2.0
 _log = logs.get(__name__)
 
 

@@ -12,7 +12,7 @@ from blockyard.proto import errors, logs
 from blockyard.storagenode.node.known_map import KnownMap
 from blockyard.storagenode.upkeep.peers import Peers
 
-DELAY_S: Final = 1.0  # the chain may still be busy with the block, and what follows often fails too
+AGAIN_S: Final = 1.0  # between two tries
 FOR_S: Final = 300.0
 _log = logs.get(__name__)
 
@@ -44,7 +44,7 @@ class Hints:
                 continue
             with self._lock:
                 self._waiting.pop((node, group), None)
-        return DELAY_S if self._waiting else FOR_S
+        return AGAIN_S if self._waiting else FOR_S
 
     def _send(self, node: int, group: int) -> bool:
         if not self._known.view.node(node).answers:
