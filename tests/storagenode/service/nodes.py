@@ -29,7 +29,7 @@ from blockyard.storagenode.store import BlockStore, StoreSettings
 from crc32c import crc32c
 
 SETTINGS = StoreSettings(reserve_bytes=1 << 20)
-PATIENCE = Patience(stall_s=2.0, hop_s=1.5)
+PATIENCE = Patience(stall_s=2.0, hop_s=3.0)
 """Longer than usual: on a busy machine a node that merely waits for its turn shall not be taken for dead."""
 _ids = itertools.count(5 << 48 | 1)
 
