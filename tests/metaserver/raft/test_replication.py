@@ -62,6 +62,18 @@ def test_committed_entries_are_given_out_a_batch_at_a_time() -> None:
     assert core.ready() is None
 
 
+def test_what_is_cut_off_before_it_was_written_is_not_acknowledged() -> None:
+    disk = disk_with(THREE, [1], term=1, commit=2)
+    core = RaftCore(RaftConfig(MemberId(2)), disk.durable(), disk, random.Random(1))
+    core.step(append((2, 1), [(3, 2), (4, 2)], term=2))
+    core.step(append((2, 1), [(3, 3)], term=3))
+    ready = core.ready()
+    assert ready is not None
+    assert [each.index for each in ready.entries] == [3]
+    answers = [each for each in ready.messages_after_persist if isinstance(each, AppendReply)]
+    assert [(each.term, each.index) for each in answers] == [(3, 3)]
+
+
 def test_only_the_leader_takes_proposals() -> None:
     group = Group()
     group.elect(1)

@@ -45,6 +45,7 @@ def _replace_tail(state: RaftState, first: LogIndex) -> None:
     if first <= state.log.last_index:
         state.log.truncate(first)
         state.members.truncate(first)
+        state.withdraw_answers_from(first)
 
 
 def _acknowledge(state: RaftState, message: AppendEntries, reached: LogIndex) -> None:

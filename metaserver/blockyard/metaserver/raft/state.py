@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from blockyard.metaserver.raft.config import RaftConfig
 from blockyard.metaserver.raft.log import Log
 from blockyard.metaserver.raft.membership import MembershipHistory
-from blockyard.metaserver.raft.messages import Message
+from blockyard.metaserver.raft.messages import AppendReply, Message
 from blockyard.metaserver.raft.progress import Progress
 from blockyard.metaserver.raft.read_queue import ReadQueue
 from blockyard.metaserver.raft.ready import ReadConfirmed, SendSnapshot
@@ -175,6 +175,12 @@ class RaftState:
         assert self.term == self.durable_term, "a leader's term must be on its disk"
         self.now.append(message)
 
+    def withdraw_answers_from(self, first: LogIndex) -> None:
+        """Take back acknowledgements of entries that went before they were written; a deposed leader waits for them."""
+        self.after_persist = [
+            each for each in self.after_persist if type(each) is not AppendReply or each.rejected or each.index < first
+        ]
+
     def note_memberships(self, entries: Sequence[Entry]) -> None:
         """Put the memberships among newly appended entries in force."""
         for entry in entries:
@@ -195,6 +201,7 @@ class RaftState:
         """Replace the log by a base record, which is committed."""
         assert base.index > self.commit, f"base {base.index} is not past commit {self.commit}"
         self.log.restart_at(base)
+        self.withdraw_answers_from(LogIndex(base.index + 1))
         self.members.restart_at(base.index, base.membership)
         self.commit = base.index
         self.given = base.index
