@@ -69,6 +69,7 @@ def test_a_node_that_is_out_is_replaced_while_writes_go_on(four: StorageCluster)
 def test_a_wiped_node_gets_everything_anew(three: StorageCluster) -> None:
     writer = Files(three)
     written = [*writer.put(60), *writer.write(6)]
+    writer.until_whole()
     three.kill("n2")
     three.wipe("n2")
     start_again(three, "n2")

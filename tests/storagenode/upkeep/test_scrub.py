@@ -52,6 +52,8 @@ def test_a_pass_finds_every_flipped_bit_in_file_and_pack_and_they_are_replaced(t
     writer = Files(three)
     small, large = [each for each in writer.put(30) if len(each.data) > 100], writer.write(5)
     spoiled = [*small[::10], *large[::2]]
+    writer.until_whole()  # on a busy machine a chain may have gone on without n2
+    fetched = metric(three, "n2", "blockyard_repair_blocks_total")
     places = {spoil(three, "n2", each) for each in spoiled}
     assert len(places) == 1 + len(large[::2]), "small ones in a pack, large ones in files of their own"
     before = metric(three, "n2", "blockyard_verified_blocks_total")
@@ -60,7 +62,7 @@ def test_a_pass_finds_every_flipped_bit_in_file_and_pack_and_they_are_replaced(t
     assert metric(three, "n2", "blockyard_bad_replicas_total") == len(spoiled)
     until_replaced(three, "n2", {each.block for each in spoiled})
     writer.assert_whole()
-    assert metric(three, "n2", "blockyard_repair_blocks_total") == len(spoiled), "nothing but these was fetched"
+    assert metric(three, "n2", "blockyard_repair_blocks_total") - fetched == len(spoiled), "no others were fetched"
 
 
 def test_a_pass_goes_on_where_it_was_read_before_a_restart(three: StorageCluster) -> None:
