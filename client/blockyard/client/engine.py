@@ -1,7 +1,8 @@
 """What moves a client's bytes: threads, memory and the parts that readers and writers share.
 
-Memory of a client: `write_buffer_bytes` of unwritten bytes, `read_cache_bytes` read ahead, `attribute_cache` entries;
-nothing else grows with what it copies.
+Memory of a client: `write_buffer_bytes` of unwritten bytes (twice that at worst, when they lie scattered in half
+pieces), `read_cache_bytes` read ahead, 64 MiB of idle buffers, and what it remembers of names. Nothing grows with what
+it copies.
 """
 
 import threading
@@ -13,11 +14,11 @@ from weakref import WeakSet
 from blockyard.client.cluster_link import ClusterLink
 from blockyard.client.metadata.handle_closer import HandleCloser
 from blockyard.client.metadata.session import Session
+from blockyard.client.piece_buffers import PIECE_BYTES, PieceBuffers
 from blockyard.client.reader.byte_reader import ByteReader
 from blockyard.client.reader.replicas import Replicas
 from blockyard.client.writer.block_writer import BlockWriter
 from blockyard.client.writer.budget import Budget
-from blockyard.client.writer.extents import PIECE_BYTES
 from blockyard.client.writer.file_writer import FileWriter, WriteParts
 from blockyard.proto.common_pb2 import Caller
 from blockyard.proto.settings import ClientSettings
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 WRITING_THREADS: Final = 8
 READING_THREADS: Final = 8
+IDLE_BUFFERS: Final = 32
+"""Idle pieces kept for the next writes, and as many for what is read ahead."""
 DIRTY_S: Final = 5.0
 """Written bytes leave memory after this long, whether anybody flushes or not."""
 
@@ -45,14 +48,19 @@ class Engine:
         self.blocks = BlockWriter(self.link)
         self.replicas = Replicas(self.link, self.background)
         self.bytes = ByteReader(
-            self.replicas, self.reading, cache_bytes=client.read_cache_bytes, deadline_s=self.deadline_s
+            self.replicas,
+            self.reading,
+            PieceBuffers(IDLE_BUFFERS),
+            cache_bytes=client.read_cache_bytes,
+            deadline_s=self.deadline_s,
         )
         self.budget = Budget(client.write_buffer_bytes, self._relieve)
         self.closer = HandleCloser(self.link.namespace, self.background)
         self.is_closed = False
         block_bytes = max(PIECE_BYTES, client.block_size_bytes - client.block_size_bytes % PIECE_BYTES)
+        buffers = PieceBuffers(IDLE_BUFFERS)
         self._parts = WriteParts(
-            self.blocks, self.link.commits, self.budget, self.writing, block_bytes, self.deadline_s
+            self.blocks, self.link.commits, self.budget, buffers, self.writing, block_bytes, self.deadline_s
         )
         self._lock = threading.Lock()
         self._writers: WeakSet[FileWriter] = WeakSet()

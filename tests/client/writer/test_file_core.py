@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 
 import pytest
+from blockyard.client import piece_buffers
+from blockyard.client.piece_buffers import PieceBuffers
 from blockyard.client.writer import extents as extents_module
 from blockyard.client.writer import file_core
 from blockyard.client.writer.extents import Extents
@@ -19,6 +21,7 @@ SIZE = 500
 def small_numbers() -> "object":
     """Let chunks and pieces be so small that every border is met."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(piece_buffers, "PIECE_BYTES", PIECE)
         patch.setattr(extents_module, "PIECE_BYTES", PIECE)
         patch.setattr(file_core, "PIECE_BYTES", PIECE)
         patch.setattr(file_core, "PUT_BYTES", PIECE)
@@ -32,6 +35,8 @@ class Shell:
     """Carries out uploads in any order and keeps what the metadata group would."""
 
     core: FileCore
+    buffers: PieceBuffers
+    sealed: dict[int, bytes] = field(default_factory=dict)
     file: bytearray = field(default_factory=bytearray)
     next_block: int = 1
 
@@ -42,6 +47,10 @@ class Shell:
         upload.block = self.next_block
         self.next_block += 1
         self.check(upload)
+        self.sealed[upload.block] = data
+        for buffer in upload.buffers:
+            buffer[:] = b"!" * len(buffer)  # from now on it is another's
+            self.buffers.give_back(buffer)
 
     def check(self, upload: Upload) -> None:
         offset = 0
@@ -57,7 +66,7 @@ class Shell:
     def commit(self) -> None:
         ready = self.core.committable()
         for upload in ready:
-            data = b"".join(upload.pieces)
+            data = self.sealed[upload.block]
             for part in upload.parts:
                 position = len(self.file) if upload.append else part.position
                 if len(self.file) < position + part.length:
@@ -96,7 +105,8 @@ steps = st.lists(
 def test_what_was_written_is_read_whatever_is_in_memory_on_its_way_or_committed(
     plan: list[tuple[str, int, int]], append: bool
 ) -> None:
-    shell = Shell(FileCore(block_bytes=64, append=append))
+    buffers = PieceBuffers(4)
+    shell = Shell(FileCore(buffers, block_bytes=64, append=append), buffers)
     model = bytearray()
     appended = 0
     for number, (action, where, length) in enumerate(plan):
@@ -122,7 +132,7 @@ def test_what_was_written_is_read_whatever_is_in_memory_on_its_way_or_committed(
             found = shell.read(where, where + length)
             if found is not None:
                 assert found == bytes(model[where : where + length].ljust(length, b"\0"))
-        held = sum(len(extent.data) for extent in shell.core.extents)
+        held = sum(extent.length for extent in shell.core.extents)
         assert shell.core.extents.bytes == held
         if not append:
             assert max(shell.core.end, len(shell.file)) == len(model)
@@ -138,7 +148,7 @@ def test_what_was_written_is_read_whatever_is_in_memory_on_its_way_or_committed(
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 200), st.binary(min_size=1, max_size=60)), max_size=30))
 def test_extents_are_disjoint_and_never_cross_a_piece(plan: list[tuple[int, bytes]]) -> None:
-    extents, model = Extents(), bytearray(300)
+    extents, model = Extents(PieceBuffers(4)), bytearray(300)
     known: set[int] = set()
     for position, data in plan:
         extents.write(position, memoryview(data))
@@ -159,7 +169,7 @@ def test_extents_are_disjoint_and_never_cross_a_piece(plan: list[tuple[int, byte
 
 
 def test_a_stream_begins_at_once_and_takes_the_pieces_that_follow() -> None:
-    core = FileCore(block_bytes=CHUNK)
+    core = FileCore(PieceBuffers(4), block_bytes=CHUNK)
     assert core.write(0, memoryview(bytes(63))) == []
     (stream,) = core.write(63, memoryview(b"x"))
     assert stream.length == 64
@@ -172,7 +182,7 @@ def test_a_stream_begins_at_once_and_takes_the_pieces_that_follow() -> None:
 
 
 def test_small_scattered_writes_share_a_block() -> None:
-    core = FileCore(block_bytes=CHUNK)
+    core = FileCore(PieceBuffers(4), block_bytes=CHUNK)
     for position in (0, 40, 80):
         core.write(position, memoryview(b"abcd"))
     (upload,) = core.flush()

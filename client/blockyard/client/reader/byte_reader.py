@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from typing import Final
 
-from blockyard.client.reader.piece_cache import PIECE_BYTES, PieceCache
+from blockyard.client.piece_buffers import PIECE_BYTES, PieceBuffers
+from blockyard.client.reader.piece_cache import PieceCache
 from blockyard.client.reader.replicas import Replicas
 from blockyard.client.reader.slice_map import Segment
 
@@ -20,11 +21,13 @@ class ByteReader:
     Memory: at most `cache_bytes`, beside the callers' own buffers and one page-aligned copy per request under way.
     """
 
-    def __init__(self, replicas: Replicas, pool: Executor, *, cache_bytes: int, deadline_s: float) -> None:
+    def __init__(
+        self, replicas: Replicas, pool: Executor, buffers: PieceBuffers, *, cache_bytes: int, deadline_s: float
+    ) -> None:
         self._replicas = replicas
         self._pool = pool
         self._deadline_s = deadline_s
-        self.cache = PieceCache(cache_bytes, self._fetch, pool)
+        self.cache = PieceCache(cache_bytes, self._fetch, pool, buffers)
 
     def read(self, segments: Sequence[Segment], view: memoryview, *, ahead: bool) -> None:
         """Fill `view` with the segments' bytes, which follow each other. `ahead`: others will follow them.
@@ -65,7 +68,7 @@ class ByteReader:
                 continue
             last = (segment.offset + segment.length - 1) // PIECE_BYTES
             for index in range(segment.offset // PIECE_BYTES, last + 1):
-                if self.cache.start(segment.block, index, _piece_length(segment, index)) is None:
+                if not self.cache.start(segment.block, index, _piece_length(segment, index)):
                     return
 
     def _read_one(self, segment: Segment, view: memoryview, ahead: bool) -> None:
@@ -84,15 +87,10 @@ class ByteReader:
             index, skipped = divmod(offset, PIECE_BYTES)
             part = min(PIECE_BYTES - skipped, end - offset)
             if ahead:
-                piece = self.cache.start(segment.block, index, _piece_length(segment, index))
-            else:
-                piece = self.cache.find(segment.block, index)
-            if piece is None:
-                if not ahead:
-                    part = end - offset
+                self.cache.start(segment.block, index, _piece_length(segment, index))
+            if not self.cache.copy(segment.block, index, skipped, view[done : done + part]):
+                part = part if ahead else end - offset
                 self._fetch(segment.block, offset, view[done : done + part])
-            else:
-                view[done : done + part] = piece.result()[skipped : skipped + part]
             offset += part
             done += part
 

@@ -8,36 +8,59 @@ Invariants: extents are in rising order, disjoint, not empty; `bytes` is the sum
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from typing import Final
 
-PIECE_BYTES: Final = 1 << 20
+from blockyard.client.piece_buffers import PIECE_BYTES, PieceBuffers
 
 
 class Extent:
-    """Consecutive bytes."""
+    """Consecutive bytes: the first `length` of `buffer`."""
 
-    __slots__ = ("data", "start")
+    __slots__ = ("buffer", "length", "start")
 
-    def __init__(self, start: int, data: bytearray) -> None:
+    def __init__(self, start: int, buffer: bytearray, length: int) -> None:
         self.start = start
-        self.data = data
+        self.buffer = buffer
+        self.length = length
+
+    @property
+    def data(self) -> memoryview:
+        """The bytes."""
+        return memoryview(self.buffer)[: self.length]
 
     @property
     def end(self) -> int:
         """The position behind the last byte."""
-        return self.start + len(self.data)
+        return self.start + self.length
 
     @property
     def is_full(self) -> bool:
         """Whether no byte of its piece is missing."""
-        return len(self.data) == PIECE_BYTES
+        return self.length == PIECE_BYTES
+
+    def put(self, offset: int, data: memoryview, buffers: PieceBuffers) -> None:
+        """Let bytes be `data` from `offset` on, at most where the extent ends; it grows with them."""
+        end = offset + data.nbytes
+        if end > len(self.buffer):
+            self._grow(end, buffers)
+        self.buffer[offset:end] = data
+        self.length = max(self.length, end)
+
+    def _grow(self, length: int, buffers: PieceBuffers) -> None:
+        """Make room for `length` bytes: a whole piece as soon as half of one is needed, so memory at most doubles."""
+        if 2 * length < PIECE_BYTES:
+            self.buffer += bytes(length - len(self.buffer))
+            return
+        buffer = buffers.take()
+        buffer[: self.length] = self.data
+        self.buffer = buffer
 
 
 class Extents:
     """The bytes of one file that are in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, buffers: PieceBuffers) -> None:
         self.bytes = 0
+        self._buffers = buffers
         self._starts: list[int] = []
         self._extents: list[Extent] = []
 
@@ -62,7 +85,7 @@ class Extents:
         last = self._extents[-1] if self._extents else None
         inside = position % PIECE_BYTES
         if last is not None and last.end == position and inside and inside + length <= PIECE_BYTES:
-            last.data += data  # an append within the last piece: the commonest write
+            last.put(last.length, data, self._buffers)  # an append within the last piece: the commonest write
             self.bytes += length
             return [last]
         touched, done = [], 0
@@ -84,7 +107,7 @@ class Extents:
         index = bisect_left(self._starts, extent.start)
         assert self._extents[index] is extent, "no such extent"
         del self._starts[index], self._extents[index]
-        self.bytes -= len(extent.data)
+        self.bytes -= extent.length
 
     def run_before(self, extent: Extent) -> int:
         """Return where the run of consecutive bytes begins that `extent` belongs to."""
@@ -115,7 +138,7 @@ class Extents:
         while high < len(self._extents) and self._starts[high] <= end and self._starts[high] < floor + PIECE_BYTES:
             high += 1
         if low == high:
-            extent = Extent(position, bytearray(data))
+            extent = self._new(position, data)
             self._starts.insert(low, position)
             self._extents.insert(low, extent)
             self.bytes += data.nbytes
@@ -125,18 +148,22 @@ class Extents:
     def _merge(self, low: int, high: int, position: int, data: memoryview) -> Extent:
         """Let the extents [low, high), which the bytes touch, and the bytes be one extent."""
         touched = self._extents[low:high]
-        before = sum(len(extent.data) for extent in touched)
+        before = sum(extent.length for extent in touched)
         first, last, end = touched[0], touched[-1], position + data.nbytes
-        if first.start <= position:
-            tail = last.data[end - last.start :] if last is not first and last.end > end else b""
-            first.data[position - first.start : end - first.start] = data
-            first.data += tail
-            whole = first
-        else:
-            tail = last.data[end - last.start :] if last.end > end else b""
-            whole = Extent(position, bytearray(data))
-            whole.data += tail
+        whole = first if first.start <= position else self._new(position, data)
+        if whole is first:
+            first.put(position - first.start, data, self._buffers)
+        if last is not whole and last.end > end:
+            whole.put(whole.length, last.data[end - last.start :], self._buffers)
+        for extent in touched:
+            if extent is not whole:
+                self._buffers.give_back(extent.buffer)
         self._extents[low:high] = [whole]
         self._starts[low:high] = [whole.start]
-        self.bytes += len(whole.data) - before
+        self.bytes += whole.length - before
         return whole
+
+    def _new(self, position: int, data: memoryview) -> Extent:
+        extent = Extent(position, bytearray(), 0)
+        extent.put(0, data, self._buffers)
+        return extent

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from blockyard.client.writer.extents import PIECE_BYTES, Extent, Extents
+from blockyard.client.piece_buffers import PIECE_BYTES, PieceBuffers
+from blockyard.client.writer.extents import Extent, Extents
 
 CHUNK_BYTES: Final = 64 << 20
 STREAM_BYTES: Final = 4 * PIECE_BYTES
@@ -38,7 +39,9 @@ class Upload:
 
     append: bool
     parts: list[Part] = field(default_factory=list)
-    pieces: list[bytearray] = field(default_factory=list)
+    pieces: list[memoryview] = field(default_factory=list)
+    buffers: list[bytearray] = field(default_factory=list)
+    """What the pieces lie in, to be used again once it is sealed."""
     length: int = 0
     ended: bool = False
     block: int = 0
@@ -46,15 +49,17 @@ class Upload:
     durable: bool = False
     """Whether it was sealed on stable storage."""
 
-    def add(self, position: int, data: bytearray) -> None:
-        """Let bytes follow that belong at `position`."""
+    def add(self, extent: Extent) -> None:
+        """Let the bytes of an extent follow."""
+        position, data = extent.start, extent.data
         if self.parts and self.parts[-1].position + self.parts[-1].length == position:
             last = self.parts.pop()
-            self.parts.append(Part(last.position, last.length + len(data), last.offset))
+            self.parts.append(Part(last.position, last.length + data.nbytes, last.offset))
         else:
-            self.parts.append(Part(position, len(data), self.length))
+            self.parts.append(Part(position, data.nbytes, self.length))
         self.pieces.append(data)
-        self.length += len(data)
+        self.buffers.append(extent.buffer)
+        self.length += data.nbytes
 
     @property
     def end(self) -> int:
@@ -68,15 +73,16 @@ class FileCore:
     With `append` positions mean nothing to the file: they count the bytes appended since the last commit from 0.
     """
 
-    def __init__(self, *, block_bytes: int = CHUNK_BYTES, append: bool = False) -> None:
+    def __init__(self, buffers: PieceBuffers, *, block_bytes: int = CHUNK_BYTES, append: bool = False) -> None:
         assert PIECE_BYTES <= block_bytes <= CHUNK_BYTES
         assert block_bytes % PIECE_BYTES == 0
         self.append = append
-        self.extents = Extents()
+        self.extents = Extents(buffers)
         self.uploads: list[Upload] = []
         """In the order in which their slices hide each other; committed ones are gone from here."""
         self.handed_bytes = 0
         """Bytes that were given to uploads so far."""
+        self._buffers = buffers
         self._block_bytes = block_bytes
         self._stream: Upload | None = None
         self._stream_limit = 0
@@ -155,7 +161,7 @@ class FileCore:
     def drop(self) -> int:
         """Give up everything that is not committed; return how many bytes in memory that were."""
         lost = self.extents.bytes + sum(upload.length for upload in self.uploads if not upload.block)
-        self.extents = Extents()
+        self.extents = Extents(self._buffers)
         self.uploads = []
         self._end_stream()
         return lost
@@ -219,5 +225,5 @@ class FileCore:
 
     def _move(self, extent: Extent, upload: Upload) -> None:
         self.extents.take(extent)
-        upload.add(extent.start, extent.data)
-        self.handed_bytes += len(extent.data)
+        upload.add(extent)
+        self.handed_bytes += extent.length

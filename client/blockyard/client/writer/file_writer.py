@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from blockyard.client.metadata.commits import Commits
 from blockyard.client.metadata.session import Session
+from blockyard.client.piece_buffers import PieceBuffers
 from blockyard.client.writer.block_writer import BlockWriter
 from blockyard.client.writer.budget import Budget
 from blockyard.client.writer.extents import Extent
@@ -29,6 +30,7 @@ class WriteParts:
     blocks: BlockWriter
     commits: Commits
     budget: Budget
+    buffers: PieceBuffers
     pool: Executor
     block_bytes: int
     deadline_s: float
@@ -56,7 +58,7 @@ class FileWriter:
         """`committed` is told the file's attributes after each commit, before the bytes leave this object's sight."""
         self.append = append
         self.session = session
-        self.core = FileCore(block_bytes=parts.block_bytes, append=append)
+        self.core = FileCore(parts.buffers, block_bytes=parts.block_bytes, append=append)
         self.dirty_since_s = 0.0
         self._parts = parts
         self._inode = inode
@@ -235,7 +237,9 @@ class FileWriter:
                 self._failed[id(upload)] = self._untold = error
             else:
                 upload.block = block
-                upload.pieces = []
+                for buffer in upload.buffers:
+                    self._parts.buffers.give_back(buffer)
+                upload.pieces, upload.buffers = [], []
                 self._parts.budget.give_back(upload.length)
             self._lock.notify_all()
             many = len(self.core.uploads) > COMMIT_AFTER_UPLOADS and not self._committing

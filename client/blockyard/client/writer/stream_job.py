@@ -123,12 +123,12 @@ class StreamJob:
         self._done(upload, block, None)
         return False
 
-    def _put(self, pieces: list[bytearray], durable: bool) -> int:
+    def _put(self, pieces: list[memoryview], durable: bool) -> int:
         content: Buffer = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         deadline_s = time.monotonic() + self._blocks.link.deadline_s
         return self._blocks.put(content, self._session, durable=durable, deadline_s=deadline_s)
 
-    def _send(self, pieces: list[bytearray], ended: bool) -> int:
+    def _send(self, pieces: list[memoryview], ended: bool) -> int:
         """Send pieces down the chain; return the block's id once it is sealed, else 0."""
         if self._session.is_over:
             raise errors.SessionExpired(f"session {self._session.number} is over")
