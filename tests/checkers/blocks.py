@@ -90,8 +90,8 @@ def check(
 ) -> list[Finding]:
     """Return all that is wrong.
 
-    `written`: what must be there; `dead`: what must not, once reclaim had its time. Unless `repaired`, a holder may lack
-    a block while it is not up, or does not call the block's group complete.
+    `written`: what must be there; `dead`: what must not, once reclaim had its time. Unless `repaired`, a holder may
+    lack a block while it is not up, or does not call the block's group complete.
     """
     view = cluster.view()
     nodes = [node for node in view.nodes.values() if node.state == NODE_UP]
@@ -206,10 +206,8 @@ def _complete_groups(cluster: StorageCluster) -> dict[int, frozenset[int]]:
 
 def _orphans(cluster: StorageCluster, node: MapNode, age_s: int) -> list[Finding]:
     stub = cluster.channels.stub(node.address())
-    last = None
-    for last in stub.CollectGarbage(CollectGarbageRequest(dry_run=True, older_than_s=age_s)):
-        pass
-    assert last is not None and last.done, f"{node.name} broke its search off"
+    *_, last = stub.CollectGarbage(CollectGarbageRequest(dry_run=True, older_than_s=age_s))
+    assert last.done, f"{node.name} broke its search off"
     return [Finding(Kind.ORPHAN, 0, node.id, f"{last.orphans} of them")] if last.orphans else []
 
 
@@ -234,6 +232,17 @@ def check_directory(directory: Path, written: Mapping[int, Written] | None = Non
                 findings.append(Finding(Kind.WRONG, block, 0, f"{found}, and {told} was written"))
         own_files = {block for block in listed if not store.find(block).in_pack}
         return [*findings, *_strays(directory / "blocks", own_files)]
+    finally:
+        store.close()
+
+
+def stored_blocks(directory: Path) -> set[int]:
+    """Return the blocks that a node that does not run has, each read in full and found good."""
+    store = BlockStore(directory / "blocks")
+    store.open()
+    try:
+        listed = [block for group in store.groups() for block in _whole_group(store, group)]
+        return {block for block in listed if store.verify(block).good}
     finally:
         store.close()
 

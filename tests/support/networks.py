@@ -67,6 +67,13 @@ class Network:
             self.cut(one, other)
             self.cut(other, one)
 
+    def reset(self, sender: int, receiver: int) -> None:
+        """Answer every segment that `sender` sends to `receiver` with a reset of its connection."""
+        self._tables(
+            receiver, "-A", "INPUT", "-s", self.address(sender), "-p", "tcp", "-j", "REJECT",
+            "--reject-with", "tcp-reset",
+        )  # fmt: skip
+
     def heal(self) -> None:
         """Let everything through again."""
         for number in self._numbers:

@@ -1,7 +1,7 @@
 """Nodes that are killed, at random and at every failpoint, one or all (RELIABILITY.md, rows 1 and 2).
 
-After each: every acknowledged block is whole and right on all its holders, what died is gone, and the disks hold nothing
-that no row speaks of.
+After each: every acknowledged block is whole and right on all its holders, what died is gone, and the disks hold
+nothing that no row speaks of.
 """
 
 import random
@@ -78,7 +78,11 @@ def check_disks(cluster: StorageCluster, work: Workload) -> None:
 
 def test_nodes_that_die_at_any_point_of_a_write_lose_nothing(four: StorageCluster, work: Workload) -> None:
     with ThreadPoolExecutor(2) as pool:
-        dying = [pool.submit(die, four, name, WRITING[number::2], lambda: None) for number, name in enumerate(four.nodes) if number < 2]
+        dying = [
+            pool.submit(die, four, name, WRITING[number::2], lambda: None)
+            for number, name in enumerate(four.nodes)
+            if number < 2
+        ]
         for each in dying:
             each.result()
     work.more(10)

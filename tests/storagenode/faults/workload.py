@@ -24,7 +24,7 @@ from blockyard.proto.cluster_map import ClusterView
 from blockyard.proto.cluster_pb2 import LeaseBlockIdsRequest, ReportReplicaRequest
 from blockyard.proto.common_pb2 import Caller, RequestId
 from blockyard.proto.ids import BLOCK, PlacementGroup
-from blockyard.proto.metadata_pb2 import OpenSessionRequest, PutFileRequest, Slice, UnlinkRequest
+from blockyard.proto.metadata_pb2 import CloseSessionRequest, OpenSessionRequest, PutFileRequest, Slice, UnlinkRequest
 from blockyard.proto.metadata_pb2_grpc import MetadataStub
 from blockyard.proto.storage_pb2 import ChainNode, NodeInfoRequest, PageChecksums, PutBlock, VerifyBlockRequest
 from crc32c import crc32c
@@ -251,7 +251,10 @@ class Workload:
         midway: Callable[[Sequence[int]], None] = lambda chain: None,
         patience: Patience | None = None,
     ) -> Entry:
-        """Write a block along its chain and note it; `midway` is told the chain in the middle. Raises BlockyardError."""
+        """Write a block along its chain and note it; `midway` is told the chain in the middle.
+
+        Raises BlockyardError.
+        """
         view, data = view or self._view, content(block, length)
         chain = _chain(view, block)
         half = length // 2 // 65_536 * 65_536
@@ -267,26 +270,30 @@ class Workload:
     def read(self, entry: Entry, view: ClusterView | None = None) -> bool:
         """Read a block as a client does, one holder after the other; return whether one had it."""
         view = view or self._view
-        buffer = bytearray(entry.length)
-        for node in view.readers(entry.block):
-            try:
-                [error] = read_ranges(
-                    self.cluster.channels, node.in_chain(), [Wanted(entry.block, 0, buffer)], map_epoch=view.epoch,
-                    timeout_s=5,
-                )  # fmt: skip
-            except errors.BlockyardError as failed:
-                error = failed
-            if error is None:
-                if crc32c(buffer) != entry.crc32c:
-                    self.wrong.append(f"node {node.id} served other bytes as block {entry.block:#x}")
-                self.reads += 1
-                return True
-            self.detours += 1
-            if isinstance(error, errors.CorruptBlock | errors.InputOutputError):
-                self.bad_replicas += 1
-                self._report(entry.block, node.id, view)
+        if any(self.read_from(entry, view, node.id) is None for node in view.readers(entry.block)):
+            self.reads += 1
+            return True
         self.unread += 1
         return False
+
+    def read_from(self, entry: Entry, view: ClusterView, node: int) -> errors.BlockyardError | None:
+        """Read a block from one node; return what it said instead, and report a replica that is bad."""
+        buffer = bytearray(entry.length)
+        wanted = Wanted(entry.block, 0, buffer)
+        chain_node = view.node(node).in_chain()
+        try:
+            [error] = read_ranges(self.cluster.channels, chain_node, [wanted], map_epoch=view.epoch, timeout_s=5)
+        except errors.BlockyardError as failed:
+            error = failed
+        if error is None:
+            if crc32c(buffer) != entry.crc32c:
+                self.wrong.append(f"node {node} served other bytes as block {entry.block:#x}")
+            return None
+        self.detours += 1
+        if isinstance(error, errors.CorruptBlock | errors.InputOutputError):
+            self.bad_replicas += 1
+            self._report(entry.block, node, view)
+        return error
 
     def read_all(self) -> None:
         """Demand every acknowledged block of some holder."""
@@ -310,6 +317,10 @@ class Workload:
                 call = self.metadata.PutFile if isinstance(request, PutFileRequest) else self.metadata.Unlink
                 call(request, timeout=30)
         return {entry.block for entry in entries}
+
+    def end_session(self) -> None:
+        """Close the session: blocks of it that no file refers to are orphans from then on."""
+        self.metadata.CloseSession(CloseSessionRequest(session=self.session), timeout=30)
 
     # ------------------------------------------------------------------------------------------ the threads
 
@@ -401,8 +412,11 @@ def until_sound(
     try:
         wait_until(sound, "the checker finds nothing", timeout_s)
     except AssertionError as error:
-        raise AssertionError(f"{error}; {cluster.status().degraded_groups} groups degraded; " + "\n".join(found[:20]))
-
+        status = cluster.status()
+        left = {each.node.name: each.heartbeat.repair_blocks for each in status.nodes}
+        raise AssertionError(
+            f"{error}; {status.degraded_groups} groups degraded, to fetch {left}\n" + "\n".join(found[:20])
+        ) from error
 
 
 def until_serving(cluster: StorageCluster, name: str) -> None:

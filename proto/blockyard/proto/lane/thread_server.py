@@ -5,10 +5,11 @@ request streams are iterators, answer streams generators. Payload goes from desc
 socket to the servicer's buffer by recv_into, so the threads hold the GIL only to decide.
 """
 
+import errno
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -261,7 +262,12 @@ class ThreadServer:
         try:
             for item in answers:
                 call.await_credit(self.stall_s)
-                call.send(frame.MESSAGE, item)
+                try:
+                    call.send(frame.MESSAGE, item)
+                except OSError as error:
+                    if error.errno == errno.EIO and isinstance(answers, Generator):
+                        answers.throw(error)  # its own file cannot be read: the servicer may see to it
+                    raise
         finally:
             if hasattr(answers, "close"):
                 answers.close()

@@ -1,7 +1,8 @@
 """ReadBlocks and OpenBlock: bytes go from the page cache to the socket, or their file's descriptor to the caller."""
 
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from blockyard.proto import errors
 from blockyard.proto.blocks import PAGE_BYTES, page_count, widen
@@ -22,9 +23,11 @@ from blockyard.storagenode.store import BlockStore
 class BlockReader:
     """Serves ReadBlocks and OpenBlock."""
 
-    def __init__(self, store: BlockStore, guard: Guard) -> None:
+    def __init__(self, store: BlockStore, guard: Guard, suspect: Callable[[int], None]) -> None:
+        """`suspect` is told of a block whose bytes the disk does not give; it returns at once."""
         self._store = store
         self._guard = guard
+        self._suspect = suspect
 
     def read(self, request: ReadBlocksRequest, context: CallContext) -> Iterator[Reply | ReadBlocksReply]:
         """Yield each range with its checksums, or why it cannot be read; the others are not touched by that."""
@@ -64,6 +67,11 @@ class BlockReader:
                 checksums=PageChecksums(page_bytes=PAGE_BYTES, crc32c=replica.checksums[first:last]),
             )
             start = replica.file_offset + offset
-            yield Reply(message, FileRange(replica.fd, start, length))
+            try:
+                yield Reply(message, FileRange(replica.fd, start, length))
+            except OSError as error:
+                if error.errno == errno.EIO:
+                    self._suspect(wanted.block)
+                raise
             if request.cold:
                 os.posix_fadvise(replica.fd, start, length, os.POSIX_FADV_DONTNEED)

@@ -73,7 +73,7 @@ class StorageServicer:
         self._onward = PutQueues(self.channels, holders_before=1)
         self._writer = BlockWriter(self.writes, node, guard, self.channels, patience, chain_failed)
         self._putter = BlockPutter(store, node, guard, self._onward, chain_failed)
-        self._reader = BlockReader(store, guard)
+        self._reader = BlockReader(store, guard, upkeep.suspect if upkeep is not None else lambda block: None)
         self._describe = describe
         self._compact = compact
         self._upkeep = upkeep

@@ -20,6 +20,7 @@ class UpkeepCalls:
 
     def __init__(self, upkeep: Upkeep) -> None:
         self.examiner = upkeep.examiner
+        self.suspect = upkeep.suspect
         self._upkeep = upkeep
 
     def HintRepair(self, request: HintRepairRequest, context: CallContext) -> Empty:

@@ -117,9 +117,12 @@ class Upkeep:
         if reply.reclaim:
             self._reclaim.wake()
         for block in reply.suspect_blocks:
-            self._suspects.put(block)
-        if reply.suspect_blocks:
-            self._examine.wake()
+            self.suspect(block)
+
+    def suspect(self, block: int) -> None:
+        """A replica here may be bad: it is examined soon. Returns at once."""
+        self._suspects.put(block)
+        self._examine.wake()
 
     def chain_failed(self, block: int, nodes: Iterable[int]) -> None:
         """A block was sealed here, and nodes of its chain failed. Returns at once."""
