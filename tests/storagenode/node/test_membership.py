@@ -36,6 +36,9 @@ def test_a_killed_node_comes_back_as_itself_with_every_block(
     after = cluster.node("n1")
     assert (after.id, after.incarnation) == (before.id, before.incarnation)
     assert identity(cluster.nodes["n1"].directory).starts == 2
+    heard = cluster.heard("n1")
+    assert heard is not None
+    assert heard.heartbeat.starts == 2, "the heartbeat of an earlier start, or of a copy, would not be refused"
     blocks.assert_whole()
 
 

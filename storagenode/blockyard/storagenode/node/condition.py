@@ -68,6 +68,7 @@ class Condition:
         return NodeHeartbeatRequest(
             node=self._directory.identity.node,
             incarnation=self._directory.identity.incarnation,
+            starts=self._directory.identity.starts,
             map_epoch=progress.map_epoch or self.known.view.epoch,
             used_bytes=usage.used_bytes,
             free_bytes=0 if usage.read_only else usage.free_bytes,
