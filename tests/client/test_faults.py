@@ -9,12 +9,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from blockyard.client import Filesystem
 from blockyard.client.metadata.session import Session
 from blockyard.proto import errors
-from blockyard.proto.metadata_pb2 import CloseSessionRequest
+from blockyard.proto.metadata_pb2 import (
+    BatchReply,
+    CloseSessionRequest,
+    CommitSlicesReply,
+    FileCommitted,
+    Outcome,
+)
 
 from tests.client.conftest import Connect
 from tests.support.storage_cluster import StorageCluster, wait_until
@@ -239,3 +246,35 @@ def _end_session(fs: Filesystem) -> Session:
     session = fs.engine.link.calls.session()
     fs.engine.link.calls.metadata.CloseSession(CloseSessionRequest(session=session.number))
     return session
+
+
+def test_a_commit_that_the_map_overtook_is_made_with_blocks_written_anew(
+    own_cluster: StorageCluster, clients: Connect, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The group refuses new blocks whose holders were let go since; here it is made to, once for each way to commit."""
+    fs = clients(own_cluster)
+    change = fs.engine.link.calls.change
+    refused: list[str] = []
+
+    def stale(method: str, request: Any, *args: Any, **options: Any) -> Any:
+        if method == "CommitSlices" and method not in refused:
+            assert request.map_epoch > 0
+            refused.append(method)
+            detail = errors.to_detail(errors.StaleEpoch("let go", map_epoch=1))
+            return CommitSlicesReply(files=[FileCommitted(error=detail) for _ in request.files])
+        if method == "Batch" and method not in refused and request.operations[0].HasField("put_file"):
+            assert request.operations[0].put_file.map_epoch > 0
+            refused.append(method)
+            detail = errors.to_detail(errors.StaleEpoch("let go", map_epoch=1))
+            return BatchReply(outcomes=[Outcome(error=detail) for _ in request.operations])
+        return change(method, request, *args, **options)
+
+    monkeypatch.setattr(fs.engine.link.calls, "change", stale)
+    with fs.open(f"{place}/large", "wb") as file:
+        file.write(DATA[: 7 << 20])
+        file.seek(100)
+        file.write(b"over it")
+    fs.put_many({f"{place}/{number}": DATA[number : number + 50] for number in range(5)})
+    assert refused == ["CommitSlices", "Batch"]
+    assert fs.read_bytes(f"{place}/large") == DATA[:100] + b"over it" + DATA[107 : 7 << 20]
+    assert [fs.read_bytes(f"{place}/{number}") for number in range(5)] == [DATA[n : n + 50] for n in range(5)]

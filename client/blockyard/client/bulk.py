@@ -87,42 +87,57 @@ def _put_large(filesystem: "Filesystem", path: Any, data: bytes, durable: bool, 
 def _put_small(
     filesystem: "Filesystem", files: Sequence[File], session: Session, durable: bool, replace: bool
 ) -> OSError | None:
+    """Write files of one block each, or none; return the first error."""
     engine = filesystem.engine
     names = engine.link.namespace
     deadline_s = time.monotonic() + engine.deadline_s
     contents = [data for _, data in files if data]
     blocks = iter(engine.blocks.put_all(contents, session, durable=durable, deadline_s=deadline_s))
     failure: OSError | None = None
-    operations: list[pb.Operation] = []
-    made: list[tuple[Any, int, bytes]] = []
+    made: list[tuple[Any, bytes, pb.PutFileRequest]] = []
     parents: dict[bytes, int] = {}
-    mode = 0o666 & ~filesystem.umask
     for path, data in files:
-        block = next(blocks) if data else 0
+        block, epoch = next(blocks) if data else (0, 0)
+        length = len(data)
         try:
             with filesystem.about(path) as encoded:
-                directory, name = os.path.split(encoded)
-                parent = parents.get(directory)
-                if parent is None or name in (b"", b".", b".."):
-                    parent, name = names.find_parent(encoded)
-                    parents[directory] = parent
+                parent, name = _place(filesystem, encoded, parents)
         except OSError as error:
             failure = failure or error
             continue
-        length = len(data)
-        slices = [pb.Slice(length=length, block=block, block_length=length)] if data else []
-        request = pb.PutFileRequest(parent=parent, name=name, mode=mode, slices=slices, size=length, replace=replace)
-        operations.append(pb.Operation(put_file=request))
-        made.append((path, parent, name))
-    outcomes = names.batch(operations, session)
-    for (path, parent, name), outcome in zip(made, outcomes, strict=True):
-        if outcome.HasField("error"):
-            refusal = errors.from_detail(outcome.error)
+        request = pb.PutFileRequest(
+            parent=parent,
+            name=name,
+            mode=0o666 & ~filesystem.umask,
+            slices=[pb.Slice(length=length, block=block, block_length=length)] if data else [],
+            size=length,
+            replace=replace,
+            map_epoch=epoch,
+        )
+        made.append((path, data, request))
+    outcomes = names.batch([pb.Operation(put_file=request) for _, _, request in made], session)
+    for (path, data, request), outcome in zip(made, outcomes, strict=True):
+        if not outcome.HasField("error"):
+            names.named(request.parent, request.name, outcome.entry.attributes)
+            continue
+        refusal = errors.from_detail(outcome.error)
+        if isinstance(refusal, errors.StaleEpoch):  # the nodes it was put on were let go: write it elsewhere
+            _put_large(filesystem, path, data, durable, replace)
+        else:
             refusal.filename = os.fspath(path)
             failure = failure or refusal
-        else:
-            names.named(parent, name, outcome.entry.attributes)
     return failure
+
+
+def _place(filesystem: "Filesystem", path: bytes, parents: dict[bytes, int]) -> tuple[int, bytes]:
+    """Return the directory and the name of a path; directories are looked up once."""
+    directory, name = os.path.split(path)
+    known = parents.get(directory)
+    if known is not None and name not in (b"", b".", b".."):
+        return known, name
+    parent, name = filesystem.engine.link.namespace.find_parent(path)
+    parents[directory] = parent
+    return parent, name
 
 
 def get_many(filesystem: "Filesystem", paths: Iterable[Any]) -> Iterator[File]:

@@ -60,7 +60,14 @@ class Engine:
         block_bytes = max(PIECE_BYTES, client.block_size_bytes - client.block_size_bytes % PIECE_BYTES)
         buffers = PieceBuffers(IDLE_BUFFERS)
         self._parts = WriteParts(
-            self.blocks, self.link.commits, self.budget, buffers, self.writing, block_bytes, self.deadline_s
+            self.blocks,
+            self.link.commits,
+            self.budget,
+            buffers,
+            self.writing,
+            self.replicas.read,
+            block_bytes,
+            self.deadline_s,
         )
         self._lock = threading.Lock()
         self._writers: WeakSet[FileWriter] = WeakSet()

@@ -15,10 +15,11 @@ _SLICES_PER_COMMIT = 20_000
 class _Waiting:
     """One file's commit, and its outcome once there is one."""
 
-    __slots__ = ("commit", "done", "error", "outcome", "session")
+    __slots__ = ("commit", "done", "epoch", "error", "outcome", "session")
 
-    def __init__(self, commit: FileCommit, session: Session) -> None:
+    def __init__(self, commit: FileCommit, session: Session, epoch: int) -> None:
         self.commit = commit
+        self.epoch = epoch
         self.session = session
         self.done = False
         self.outcome: FileCommitted | None = None
@@ -34,9 +35,12 @@ class Commits:
         self._waiting: deque[_Waiting] = deque()
         self._sending = False
 
-    def commit(self, commit: FileCommit, session: Session) -> FileCommitted:
-        """Commit one file and return what it is then. Raises why it was refused."""
-        mine = _Waiting(commit, session)
+    def commit(self, commit: FileCommit, session: Session, epoch: int) -> FileCommitted:
+        """Commit one file and return what it is then. Raises why it was refused.
+
+        `epoch`: of the oldest cluster map that one of its blocks was written under. StaleEpoch: write them again.
+        """
+        mine = _Waiting(commit, session, epoch)
         with self._turn:
             self._waiting.append(mine)
             while self._sending and not mine.done:
@@ -79,7 +83,9 @@ class Commits:
         return together
 
     def _send(self, together: list[_Waiting]) -> None:
-        request = CommitSlicesRequest(files=[each.commit for each in together])
+        request = CommitSlicesRequest(
+            files=[each.commit for each in together], map_epoch=min(each.epoch for each in together)
+        )
         try:
             reply = self._namespace.calls.change("CommitSlices", request, together[0].session)
             for each, outcome in zip(together, reply.files, strict=True):

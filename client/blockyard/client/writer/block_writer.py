@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 
 from blockyard.client.cluster_link import ClusterLink
 from blockyard.client.metadata.session import Session
+from blockyard.client.writer.file_core import PUT_BYTES
 from blockyard.client.writer.id_stock import IdStock
 from blockyard.proto import errors, logs
 from blockyard.proto.blocks import PAGE_BYTES, ChainSender, PutOutcome, PutQueues, is_refusal, page_checksums
@@ -20,6 +21,13 @@ _ELSEWHERE: Final = (errors.StaleEpoch, errors.Exists, errors.BelowWriteMin, err
 """Refusals after which another block id, or a newer map, helps."""
 _FINAL: Final = (errors.NoSpace, errors.DeadlineExceeded)
 _log = logs.get(__name__)
+
+
+class Written(NamedTuple):
+    """A block that was written, and the epoch of the map that said where."""
+
+    block: int
+    epoch: int
 
 
 class BlockWriter:
@@ -35,15 +43,15 @@ class BlockWriter:
         """Let the requests under way finish."""
         self._puts.close()
 
-    def put(self, data: Buffer, session: Session, *, durable: bool, deadline_s: float) -> int:
-        """Write one block of at most 1 MiB; return its id."""
+    def put(self, data: Buffer, session: Session, *, durable: bool, deadline_s: float) -> Written:
+        """Write one block of at most 1 MiB."""
         return self.put_all([data], session, durable=durable, deadline_s=deadline_s)[0]
 
     def put_all(
         self, contents: Sequence[Buffer], session: Session, *, durable: bool, deadline_s: float, together: int = 64
-    ) -> list[int]:
-        """Write one block for each of `contents`, `together` of them on the same nodes; return their ids in order."""
-        blocks = [0] * len(contents)
+    ) -> list[Written]:
+        """Write one block for each of `contents`, `together` of them on the same nodes; return them in order."""
+        blocks = [Written(0, 0)] * len(contents)
         waiting = list(range(len(contents)))
         attempts = self.attempts(deadline_s)
         while waiting:
@@ -54,7 +62,7 @@ class BlockWriter:
                     sent.append(one)
             except errors.BlockyardError as failure:
                 error = failure
-            for indexes, future, ids in sent:
+            for indexes, future, ids, epoch in sent:
                 try:
                     outcome = future.result()
                 except errors.BlockyardError as failure:
@@ -62,8 +70,8 @@ class BlockWriter:
                     continue
                 self.ids.failed(outcome.failed)
                 for index, block in zip(indexes, ids, strict=True):
-                    blocks[index] = block
-            waiting = [index for index in waiting if not blocks[index]]
+                    blocks[index] = Written(block, epoch)
+            waiting = [index for index in waiting if not blocks[index].block]
             if waiting:
                 assert error is not None
                 self.wait_after(attempts, error)
@@ -90,8 +98,8 @@ class BlockWriter:
                 self.ids.failed(outcome.failed)
                 return
 
-    def open(self, session: Session, *, durable: bool) -> tuple[int, ChainSender]:
-        """Begin a large block; return its id and the sender, opened."""
+    def open(self, session: Session, *, durable: bool) -> tuple[Written, ChainSender]:
+        """Begin a large block; return what it will be and the sender, opened."""
         (block,) = self.ids.take(session)
         chain, epoch, write_min = self._chain(block)
         sender = ChainSender(
@@ -108,7 +116,22 @@ class BlockWriter:
         except errors.BlockyardError:
             self.ids.failed(sender.failed)
             raise
-        return block, sender
+        return Written(block, epoch), sender
+
+    def write_whole(self, content: Buffer, session: Session, *, durable: bool, deadline_s: float) -> Written:
+        """Write one block of any length whose bytes are all there."""
+        if memoryview(content).nbytes <= PUT_BYTES:
+            return self.put(content, session, durable=durable, deadline_s=deadline_s)
+        attempts = self.attempts(deadline_s)
+        while True:
+            try:
+                written, sender = self.open(session, durable=durable)
+                sender.append(content)
+                self.ids.failed(sender.seal().failed)
+            except errors.BlockyardError as error:
+                self.wait_after(attempts, error)
+            else:
+                return written
 
     def attempts(self, deadline_s: float) -> Retry:
         """Return what says how often and how long a block is tried."""
@@ -128,8 +151,8 @@ class BlockWriter:
 
     def _submit(
         self, contents: Sequence[Buffer], waiting: Sequence[int], session: Session, durable: bool, together: int
-    ) -> Iterator[tuple[Sequence[int], "Future[PutOutcome]", list[int]]]:
-        """Send blocks in as many groups as it takes; yield indexes, outcome to come, ids."""
+    ) -> Iterator[tuple[Sequence[int], "Future[PutOutcome]", list[int], int]]:
+        """Send blocks in as many groups as it takes; yield indexes, outcome to come, ids, epoch of the map."""
         start = 0
         while start < len(waiting):
             ids = self.ids.take(session, min(together, len(waiting) - start))
@@ -151,7 +174,7 @@ class BlockWriter:
                     map_epoch=epoch,
                     session=session.number,
                 )
-            yield indexes, future, ids
+            yield indexes, future, ids, epoch
 
     def _chain(self, block: int) -> tuple[list[ChainNode], int, int]:
         view = self.link.maps.view()

@@ -46,6 +46,8 @@ class Upload:
     ended: bool = False
     block: int = 0
     """The block's id once it is sealed, else 0."""
+    epoch: int = 0
+    """Epoch of the cluster map it was written under."""
     durable: bool = False
     """Whether it was sealed on stable storage."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from blockyard.client.metadata.commits import Commits
 from blockyard.client.metadata.session import Session
 from blockyard.client.piece_buffers import PieceBuffers
-from blockyard.client.writer.block_writer import BlockWriter
+from blockyard.client.writer.block_writer import BlockWriter, Written
 from blockyard.client.writer.budget import Budget
 from blockyard.client.writer.extents import Extent
 from blockyard.client.writer.file_core import FileCore, Upload
@@ -32,6 +32,8 @@ class WriteParts:
     budget: Budget
     buffers: PieceBuffers
     pool: Executor
+    read: Callable[[int, int, memoryview, float], None]
+    """Fills memory with bytes of a block, from an offset on, by a deadline."""
     block_bytes: int
     deadline_s: float
 
@@ -228,15 +230,16 @@ class FileWriter:
             job.wake()
         return left
 
-    def _sealed(self, upload: Upload, block: int, error: errors.BlockyardError | None) -> None:
+    def _sealed(self, upload: Upload, written: Written | None, error: errors.BlockyardError | None) -> None:
         """An upload has its block, or failed."""
         with self._lock:
             if self._jobs.pop(id(upload), None) is None:
                 return  # it was given up meanwhile
-            if error is not None:
+            if written is None:
+                assert error is not None
                 self._failed[id(upload)] = self._untold = error
             else:
-                upload.block = block
+                upload.block, upload.epoch = written
                 for buffer in upload.buffers:
                     self._parts.buffers.give_back(buffer)
                 upload.pieces, upload.buffers = [], []
@@ -266,9 +269,12 @@ class FileWriter:
             commit = FileCommit(inode=self._inode, handle=handle, append=self.append, close=close)
             for upload in ready:
                 commit.slices.extend(_slices(upload))
-            outcome = self._parts.commits.commit(commit, self.session)
+            outcome = self._parts.commits.commit(commit, self.session, min(upload.epoch for upload in ready))
             self._committed(outcome.attributes)
             self._end_commit(ready)
+        except errors.StaleEpoch as error:
+            self._rewrite(ready, error.map_epoch)
+            close = False
         except errors.BlockyardError as error:
             if self.append and not error.definite:  # a second commit might append the same once more
                 self._end_commit(ready)
@@ -278,6 +284,21 @@ class FileWriter:
                 self._committing = False
                 self._lock.notify_all()
         return close
+
+    def _rewrite(self, uploads: list[Upload], epoch: int) -> None:
+        """The nodes that blocks were written to were let go before the commit: write them again where the map is now.
+
+        Their bytes are read back, from whoever still has them. Raises when nobody has.
+        """
+        self._parts.blocks.link.maps.at_least(epoch)
+        for upload in uploads:
+            content = memoryview(bytearray(upload.length))
+            deadline_s = time.monotonic() + self._parts.deadline_s
+            self._parts.read(upload.block, 0, content, deadline_s)
+            written = self._parts.blocks.write_whole(
+                content, self.session, durable=upload.durable, deadline_s=deadline_s
+            )
+            upload.block, upload.epoch = written
 
     def _end_commit(self, uploads: list[Upload]) -> None:
         with self._lock:

@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from blockyard.client.metadata.session import Session
-from blockyard.client.writer.block_writer import BlockWriter, PageCutter
+from blockyard.client.writer.block_writer import BlockWriter, PageCutter, Written
 from blockyard.client.writer.file_core import PUT_BYTES, Upload
 from blockyard.proto import errors, logs
 from blockyard.proto.blocks import ChainSender
@@ -21,7 +21,7 @@ _log = logs.get(__name__)
 class _Attempt:
     """A chain that takes the upload's bytes."""
 
-    block: int
+    written: Written
     sender: ChainSender
     cutter: PageCutter
     sent: int = 0
@@ -44,9 +44,9 @@ class StreamJob:
         *,
         lock: threading.Condition,
         durable: Callable[[], bool],
-        done: Callable[[Upload, int, errors.BlockyardError | None], None],
+        done: Callable[[Upload, Written | None, errors.BlockyardError | None], None],
     ) -> None:
-        """`lock` guards the upload; `done` is called without it, with the block's id, or with the error."""
+        """`lock` guards the upload; `done` is called without it, with the block, or with the error."""
         self._blocks = blocks
         self._pool = pool
         self._upload = upload
@@ -101,13 +101,12 @@ class StreamJob:
             if not pieces and not ended:
                 self._scheduled = False
                 return False
+        if attempt is None and ended and length <= PUT_BYTES:
+            durable = self._durable()
+            self._finish(self._put(pieces, durable), durable)
+            return False
         try:
-            if attempt is None and ended and length <= PUT_BYTES:
-                durable = self._durable()
-                block = self._put(pieces, durable)
-            else:
-                durable = True  # the sync of one block overlaps with the bytes of the next
-                block = self._send(pieces, ended)
+            written = self._send(pieces, ended)
         except errors.BlockyardError as error:
             self._drop_attempt()
             if self._attempts is None:
@@ -115,37 +114,40 @@ class StreamJob:
             self._blocks.wait_after(self._attempts, error)
             return True
         self._attempts = None
-        if not block:
+        if written is None:
             return True
-        with self._lock:
-            self._scheduled = False
-            upload.durable = durable
-        self._done(upload, block, None)
+        self._finish(written, durable=True)  # the sync of one block overlaps with the bytes of the next
         return False
 
-    def _put(self, pieces: list[memoryview], durable: bool) -> int:
+    def _finish(self, written: Written, durable: bool) -> None:
+        with self._lock:
+            self._scheduled = False
+            self._upload.durable = durable
+        self._done(self._upload, written, None)
+
+    def _put(self, pieces: list[memoryview], durable: bool) -> Written:
         content: Buffer = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         deadline_s = time.monotonic() + self._blocks.link.deadline_s
         return self._blocks.put(content, self._session, durable=durable, deadline_s=deadline_s)
 
-    def _send(self, pieces: list[memoryview], ended: bool) -> int:
-        """Send pieces down the chain; return the block's id once it is sealed, else 0."""
+    def _send(self, pieces: list[memoryview], ended: bool) -> Written | None:
+        """Send pieces down the chain; return the block once it is sealed."""
         if self._session.is_over:
             raise errors.SessionExpired(f"session {self._session.number} is over")
         attempt = self._attempt
         if attempt is None:
-            block, sender = self._blocks.open(self._session, durable=True)
-            attempt = self._attempt = _Attempt(block, sender, PageCutter(sender.append))
+            written, sender = self._blocks.open(self._session, durable=True)
+            attempt = self._attempt = _Attempt(written, sender, PageCutter(sender.append))
         for piece in pieces:
             attempt.cutter.add(piece)
             attempt.sent += 1
         if not ended:
-            return 0
+            return None
         attempt.cutter.end()
         sealed = attempt.sender.seal()
         self._blocks.ids.failed(sealed.failed)
         self._attempt = None
-        return attempt.block
+        return attempt.written
 
     def _drop_attempt(self) -> None:
         attempt, self._attempt = self._attempt, None
@@ -159,4 +161,4 @@ class StreamJob:
         with self._lock:
             self._scheduled = False
             self._attempts = None
-        self._done(self._upload, 0, error)
+        self._done(self._upload, None, error)
