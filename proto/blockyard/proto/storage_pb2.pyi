@@ -39,7 +39,7 @@ class ChainNode(_message.Message):
     def __init__(self, node: _Optional[int] = ..., address: _Optional[_Union[_common_pb2.Address, _Mapping]] = ...) -> None: ...
 
 class WriteOpen(_message.Message):
-    __slots__ = ("block", "chain", "durable", "expected_bytes", "write_min", "map_epoch", "token", "session", "resume")
+    __slots__ = ("block", "chain", "durable", "expected_bytes", "write_min", "map_epoch", "token", "session", "resume", "failed_nodes")
     BLOCK_FIELD_NUMBER: _ClassVar[int]
     CHAIN_FIELD_NUMBER: _ClassVar[int]
     DURABLE_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,7 @@ class WriteOpen(_message.Message):
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     RESUME_FIELD_NUMBER: _ClassVar[int]
+    FAILED_NODES_FIELD_NUMBER: _ClassVar[int]
     block: int
     chain: _containers.RepeatedCompositeFieldContainer[ChainNode]
     durable: bool
@@ -58,7 +59,8 @@ class WriteOpen(_message.Message):
     token: BlockToken
     session: int
     resume: bool
-    def __init__(self, block: _Optional[int] = ..., chain: _Optional[_Iterable[_Union[ChainNode, _Mapping]]] = ..., durable: _Optional[bool] = ..., expected_bytes: _Optional[int] = ..., write_min: _Optional[int] = ..., map_epoch: _Optional[int] = ..., token: _Optional[_Union[BlockToken, _Mapping]] = ..., session: _Optional[int] = ..., resume: _Optional[bool] = ...) -> None: ...
+    failed_nodes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, block: _Optional[int] = ..., chain: _Optional[_Iterable[_Union[ChainNode, _Mapping]]] = ..., durable: _Optional[bool] = ..., expected_bytes: _Optional[int] = ..., write_min: _Optional[int] = ..., map_epoch: _Optional[int] = ..., token: _Optional[_Union[BlockToken, _Mapping]] = ..., session: _Optional[int] = ..., resume: _Optional[bool] = ..., failed_nodes: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class WriteData(_message.Message):
     __slots__ = ("offset", "checksums")
@@ -115,7 +117,7 @@ class PutBlock(_message.Message):
     def __init__(self, block: _Optional[int] = ..., length: _Optional[int] = ..., checksums: _Optional[_Union[PageChecksums, _Mapping]] = ...) -> None: ...
 
 class PutBlocksRequest(_message.Message):
-    __slots__ = ("blocks", "chain", "durable", "write_min", "map_epoch", "session", "tokens", "data")
+    __slots__ = ("blocks", "chain", "durable", "write_min", "map_epoch", "session", "tokens", "data", "failed_nodes")
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
     CHAIN_FIELD_NUMBER: _ClassVar[int]
     DURABLE_FIELD_NUMBER: _ClassVar[int]
@@ -124,6 +126,7 @@ class PutBlocksRequest(_message.Message):
     SESSION_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    FAILED_NODES_FIELD_NUMBER: _ClassVar[int]
     blocks: _containers.RepeatedCompositeFieldContainer[PutBlock]
     chain: _containers.RepeatedCompositeFieldContainer[ChainNode]
     durable: bool
@@ -132,7 +135,8 @@ class PutBlocksRequest(_message.Message):
     session: int
     tokens: _containers.RepeatedCompositeFieldContainer[BlockToken]
     data: bytes
-    def __init__(self, blocks: _Optional[_Iterable[_Union[PutBlock, _Mapping]]] = ..., chain: _Optional[_Iterable[_Union[ChainNode, _Mapping]]] = ..., durable: _Optional[bool] = ..., write_min: _Optional[int] = ..., map_epoch: _Optional[int] = ..., session: _Optional[int] = ..., tokens: _Optional[_Iterable[_Union[BlockToken, _Mapping]]] = ..., data: _Optional[bytes] = ...) -> None: ...
+    failed_nodes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, blocks: _Optional[_Iterable[_Union[PutBlock, _Mapping]]] = ..., chain: _Optional[_Iterable[_Union[ChainNode, _Mapping]]] = ..., durable: _Optional[bool] = ..., write_min: _Optional[int] = ..., map_epoch: _Optional[int] = ..., session: _Optional[int] = ..., tokens: _Optional[_Iterable[_Union[BlockToken, _Mapping]]] = ..., data: _Optional[bytes] = ..., failed_nodes: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class PutBlocksReply(_message.Message):
     __slots__ = ("nodes", "failed_nodes")
@@ -153,19 +157,37 @@ class BlockRange(_message.Message):
     def __init__(self, block: _Optional[int] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
 
 class ReadBlocksRequest(_message.Message):
-    __slots__ = ("ranges", "map_epoch", "tokens", "cold")
+    __slots__ = ("ranges", "map_epoch", "tokens", "cold", "gathered")
     RANGES_FIELD_NUMBER: _ClassVar[int]
     MAP_EPOCH_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     COLD_FIELD_NUMBER: _ClassVar[int]
+    GATHERED_FIELD_NUMBER: _ClassVar[int]
     ranges: _containers.RepeatedCompositeFieldContainer[BlockRange]
     map_epoch: int
     tokens: _containers.RepeatedCompositeFieldContainer[BlockToken]
     cold: bool
-    def __init__(self, ranges: _Optional[_Iterable[_Union[BlockRange, _Mapping]]] = ..., map_epoch: _Optional[int] = ..., tokens: _Optional[_Iterable[_Union[BlockToken, _Mapping]]] = ..., cold: _Optional[bool] = ...) -> None: ...
+    gathered: bool
+    def __init__(self, ranges: _Optional[_Iterable[_Union[BlockRange, _Mapping]]] = ..., map_epoch: _Optional[int] = ..., tokens: _Optional[_Iterable[_Union[BlockToken, _Mapping]]] = ..., cold: _Optional[bool] = ..., gathered: _Optional[bool] = ...) -> None: ...
+
+class GatheredRuns(_message.Message):
+    __slots__ = ("ranges", "offset", "length", "block_length", "crc32c", "errors")
+    RANGES_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    CRC32C_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    ranges: _containers.RepeatedScalarFieldContainer[int]
+    offset: _containers.RepeatedScalarFieldContainer[int]
+    length: _containers.RepeatedScalarFieldContainer[int]
+    block_length: _containers.RepeatedScalarFieldContainer[int]
+    crc32c: _containers.RepeatedScalarFieldContainer[int]
+    errors: _containers.RepeatedCompositeFieldContainer[_common_pb2.ErrorDetail]
+    def __init__(self, ranges: _Optional[_Iterable[int]] = ..., offset: _Optional[_Iterable[int]] = ..., length: _Optional[_Iterable[int]] = ..., block_length: _Optional[_Iterable[int]] = ..., crc32c: _Optional[_Iterable[int]] = ..., errors: _Optional[_Iterable[_Union[_common_pb2.ErrorDetail, _Mapping]]] = ...) -> None: ...
 
 class ReadBlocksReply(_message.Message):
-    __slots__ = ("range", "offset", "length", "block_length", "checksums", "error", "data")
+    __slots__ = ("range", "offset", "length", "block_length", "checksums", "error", "data", "runs")
     RANGE_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     LENGTH_FIELD_NUMBER: _ClassVar[int]
@@ -173,6 +195,7 @@ class ReadBlocksReply(_message.Message):
     CHECKSUMS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    RUNS_FIELD_NUMBER: _ClassVar[int]
     range: int
     offset: int
     length: int
@@ -180,7 +203,8 @@ class ReadBlocksReply(_message.Message):
     checksums: PageChecksums
     error: _common_pb2.ErrorDetail
     data: bytes
-    def __init__(self, range: _Optional[int] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ..., block_length: _Optional[int] = ..., checksums: _Optional[_Union[PageChecksums, _Mapping]] = ..., error: _Optional[_Union[_common_pb2.ErrorDetail, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+    runs: GatheredRuns
+    def __init__(self, range: _Optional[int] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ..., block_length: _Optional[int] = ..., checksums: _Optional[_Union[PageChecksums, _Mapping]] = ..., error: _Optional[_Union[_common_pb2.ErrorDetail, _Mapping]] = ..., data: _Optional[bytes] = ..., runs: _Optional[_Union[GatheredRuns, _Mapping]] = ...) -> None: ...
 
 class OpenBlockRequest(_message.Message):
     __slots__ = ("block", "token")
