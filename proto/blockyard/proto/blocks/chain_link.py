@@ -67,6 +67,7 @@ class ChainLink:
         self._nodes = {each.node: each for each in chain}
         self._source = source
         self._patience = patience
+        self._is_client = not holders_before
         self._clock = clock
         self._stream: Stream | None = None
 
@@ -160,6 +161,7 @@ class ChainLink:
         del opening.chain[:]
         opening.chain.extend(self._nodes[node] for node in chain)
         opening.resume = resume
+        opening.failed_nodes.extend(self._told_on())
         # Too few are left: this end says so itself, after a resumption by which it can make them forget the block.
         opening.write_min = min(opening.write_min, len(chain))
         self._leave()
@@ -167,6 +169,10 @@ class ChainLink:
         self._stream = stub.WriteBlock(timeout=WRITE_TIMEOUT_S)
         self._stream.send_within(self._patience.of(len(chain)) / 2)  # a frame that stalls halfway waits twice
         self._send(WriteBlockRequest(open=opening))
+
+    def _told_on(self) -> Sequence[int]:
+        """A node that cut others out tells them so itself; a client, which may be gone then, has it done for it."""
+        return self.core.failed if self._is_client else ()
 
     def _send(self, step: WriteBlockRequest, data: Buffer | None = None) -> None:
         assert self._stream is not None

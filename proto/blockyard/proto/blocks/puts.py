@@ -164,6 +164,9 @@ class PutQueues:
         while self._holders_before + len(chain) >= max(route.write_min, 1 + self._holders_before):
             del request.chain[:]
             request.chain.extend(chain)
+            if not self._holders_before:  # a node tells those that it left out by itself
+                del request.failed_nodes[:]
+                request.failed_nodes.extend(failed)
             try:
                 reply = self._ask(chain, request, data)
             except errors.BlockyardError as error:

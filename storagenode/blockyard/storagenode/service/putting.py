@@ -50,8 +50,9 @@ class BlockPutter:
         if outcome is not None:
             reply.nodes.extend(outcome.nodes)
             reply.failed_nodes.extend(outcome.failed)
+        if lacking := (*request.failed_nodes, *reply.failed_nodes):
             for block in {each.block >> SEQUENCE_BITS: each.block for each in request.blocks}.values():
-                self._chain_failed(block, outcome.failed)
+                self._chain_failed(block, lacking)
         if len(reply.nodes) < request.write_min:
             raise errors.BelowWriteMin(
                 f"{len(reply.nodes)} nodes have the blocks and {request.write_min} must: write them again elsewhere"

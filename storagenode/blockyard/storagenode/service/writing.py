@@ -78,6 +78,7 @@ class _Passage:
         onward = WriteOpen()
         onward.CopyFrom(opening)
         onward.write_min = max(1, opening.write_min - 1)
+        del onward.failed_nodes[:]
         self._writer = writer
         self._opening = opening
         self._claim = claim
@@ -164,8 +165,8 @@ class _Passage:
         failpoints.hit("seal.sealed")
         self._check_minimum()
         self._sealed = True
-        if core.failed:
-            self._writer.chain_failed(self._opening.block, core.failed)
+        if lacking := (*self._opening.failed_nodes, *core.failed):
+            self._writer.chain_failed(self._opening.block, lacking)
         reply = self._progress()
         reply.sealed = True
         reply.nodes.extend((self._writer.node, *core.nodes))
