@@ -4,6 +4,12 @@ None of them is an answer to a client, and so none is in the table of errors: af
 nobody. Every message names the thing, says what was found, and what a person is to do.
 """
 
+import errno
+from typing import Final
+
+NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
+"""Errors of an open that say nothing about the disk: the process has too many files open, and asked it for nothing."""
+
 
 class StorageFailed(Exception):
     """A write or sync of this disk failed. The process must end: what a later sync says is not to be believed.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from blockyard.proto import logs
+from blockyard.proto.disk.failures import NO_DESCRIPTORS
 from blockyard.storagenode.node.directory import NO_ROOM
 
 PROBE_BYTES: Final = 4096
@@ -91,7 +92,7 @@ class DiskWatch:
             finally:
                 os.close(fd)
         except OSError as error:
-            if error.errno not in NO_ROOM:
+            if error.errno not in (*NO_ROOM, *NO_DESCRIPTORS):
                 raise
         self.probes += 1
         self.probe_us = int((time.perf_counter() - began) * 1e6)

@@ -261,7 +261,9 @@ class BlockStore:
             path = self._layout.file(block) if row.own_file else self._catalogue.packs[row.pack].file_of(block)[0]
             try:
                 reader = DirectReader(path)
-            except FileNotFoundError:
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.EIO):
+                    raise
                 return Verification(False, 0, tuple(range(len(row.checksums))), 0)
         found: list[int] = []
         bad: list[int] = []

@@ -3,8 +3,11 @@
 import threading
 from collections.abc import Callable
 
-from blockyard.proto.disk.failures import StorageFailed
+from blockyard.proto import logs
+from blockyard.proto.disk.failures import NO_DESCRIPTORS, StorageFailed
 from blockyard.proto.disk.stop import stop
+
+log = logs.get(__name__)
 
 
 class Keeper:
@@ -27,4 +30,6 @@ class Keeper:
             try:
                 self._tick()
             except (StorageFailed, OSError) as error:
-                stop(error)
+                if not isinstance(error, OSError) or error.errno not in NO_DESCRIPTORS:
+                    stop(error)
+                log.warning("keeper_without_descriptors", why=error)

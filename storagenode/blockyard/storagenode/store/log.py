@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from blockyard.proto import failpoints
-from blockyard.proto.disk.failures import StorageFailed
+from blockyard.proto.disk.failures import NO_DESCRIPTORS, StorageFailed
 from blockyard.proto.disk.stop import stop
 from blockyard.proto.errors import NoSpace
 from blockyard.storagenode.store import record
@@ -312,6 +312,8 @@ class Log:
         except OSError as error:
             if error.errno in _FULL:
                 return False
+            if error.errno in NO_DESCRIPTORS:
+                raise
             stop(_failed("create a pack", error))
         failpoints.hit("store.pack.created")
         try:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from blockyard.proto import failpoints
-from blockyard.proto.disk.failures import StorageFailed
+from blockyard.proto.disk.failures import NO_DESCRIPTORS, StorageFailed
 from blockyard.proto.disk.stop import stop
 from blockyard.proto.disk.sync import sync_directory
-from blockyard.proto.errors import Exists
+from blockyard.proto.errors import Exists, TooManyOpenFiles
 from blockyard.proto.ids import BLOCK, BlockId
 from blockyard.storagenode.store.catalogue import Catalogue
 from blockyard.storagenode.store.layout import Layout
@@ -152,4 +152,7 @@ class Sealing:
 
 
 def _fail(path: os.PathLike[str], error: OSError) -> None:
+    """End the process, unless nothing was asked of the disk yet, for want of descriptors: then raise that."""
+    if error.errno in NO_DESCRIPTORS:
+        raise TooManyOpenFiles(f"could not open {path} to sync it") from error
     stop(StorageFailed(f"Could not sync {path}: {error}. This process must end; check the disk (`dmesg`)."))
