@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from blockyard.proto import errors
@@ -37,13 +37,15 @@ def signalled(handler: Callable[..., object], every_s: float) -> Iterator[None]:
         while not ended.wait(every_s):
             os.kill(os.getpid(), signal.SIGUSR1)
 
-    sender = threading.Thread(target=send)
-    sender.start()
+    sender = threading.Thread(target=send, daemon=True)
     try:
+        sender.start()
         yield
     finally:
-        ended.set()
-        sender.join()
+        while not ended.is_set() or sender.is_alive():
+            with suppress(Stop):  # the last signal may strike right here
+                ended.set()
+                sender.join()
         signal.signal(signal.SIGUSR1, before)
 
 
