@@ -112,6 +112,8 @@ class Log:
         self._queue: deque[Append] = deque()
         self._leading = False
         self._unsynced: list[Change] = []
+        self.applied = Position(writer.header.number, writer.end)
+        """Everything before it is in the index; what was written since may not be, though the pack is longer."""
 
     @property
     def active(self) -> int:
@@ -287,7 +289,8 @@ class Log:
             held_back = row is not None and self.unhardened.get(block) == (row.pack, row.offset)
             (waiting if held_back else ready).append((block, row))
         self._unsynced = []
-        self.catalogue.apply(ready, self.position(), (self.active,))
+        self.applied = self.position()
+        self.catalogue.apply(ready, self.applied, (self.active,))
         self.catalogue.show(waiting)
 
     # ------------------------------------------------------------------------------------------------- room

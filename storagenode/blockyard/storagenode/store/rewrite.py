@@ -110,7 +110,7 @@ class Rewriter:
         """Have the index on disk up to behind every pack but the active one."""
         self._settle()
         with self._catalogue.lock:
-            position = self._log.position()
+            position = min(self._log.applied, self._log.position())
             self._catalogue.apply((), position)
         self._catalogue.index.flush()
         self._limit = position.pack
