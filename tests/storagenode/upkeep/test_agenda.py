@@ -12,7 +12,7 @@ from blockyard.proto.cluster_pb2 import (
     NodeState,
     PlacementGroupRecord,
 )
-from blockyard.storagenode.upkeep.agenda import RETRY_S, SETTLE_S, Agenda, Survey
+from blockyard.storagenode.upkeep.agenda import RETRY_S, SECOND_LOOK_S, SETTLE_S, Agenda, Survey
 
 ME = 1
 PERIOD_S = 600.0
@@ -100,6 +100,15 @@ def test_a_fill_is_followed_by_a_survey_that_says_whether_the_group_is_complete(
     assert node.survey() == 0
     assert node.agenda.complete() == [0]
     assert node.agenda.left().groups == 0
+
+
+def test_a_group_that_has_become_complete_is_looked_at_once_more_for_what_old_maps_brought() -> None:
+    node = Node(THREE)
+    assert node.survey_all() == [0]
+    node.now += 2 * SECOND_LOOK_S
+    assert node.survey_all() == [0]
+    node.now += 2 * SECOND_LOOK_S
+    assert node.survey_all() == []
 
 
 def test_a_fill_that_gained_nothing_is_not_tried_again_at_once() -> None:

@@ -17,6 +17,9 @@ from blockyard.proto.cluster_map import ClusterView, GroupHolders
 from blockyard.proto.cluster_pb2 import NODE_DOWN, NODE_OUT, NODE_REMOVED
 
 RETRY_S: Final = 10.0
+SECOND_LOOK_S: Final = 10.0
+"""After a group has become complete: a writer with the map from before, which left this node out, may have sealed a
+block just after its holders were asked for their lists."""
 SETTLE_S: Final = 5.0
 """A node that is back is given so long to drop what died while it was away, before others look at what it has."""
 
@@ -120,10 +123,12 @@ class Agenda:
         entry.missing_blocks, entry.missing_bytes = survey.missing_blocks, survey.missing_bytes
         entry.fewest_copies = survey.fewest_copies
         entry.fillable = survey.missing_blocks > 0
-        undisturbed = entry.due > now
+        undisturbed, was_complete = entry.due > now, entry.complete
         entry.complete = survey.settled and undisturbed and not survey.missing_blocks and not self._awaited(entry.row)
         if entry.complete:
             entry.strangers.clear()
+            if not was_complete:
+                entry.due = min(entry.due, now + SECOND_LOOK_S * (1 + survey.group * _SPREAD % 1.0))
         if not survey.settled:
             entry.due = min(entry.due, now + RETRY_S)
 
