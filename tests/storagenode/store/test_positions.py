@@ -30,7 +30,7 @@ def test_an_index_that_is_written_out_amid_an_append_does_not_claim_its_record(
             written.set()
             assert go_on.wait(30)
 
-    settle = store._rewriter._settle  # noqa: SLF001 - the append must come between two of its steps
+    settle = store._rewriter._settle
 
     def settle_and_append() -> None:
         settle()
@@ -39,7 +39,7 @@ def test_an_index_that_is_written_out_amid_an_append_does_not_claim_its_record(
         assert written.wait(30)
 
     appending = threading.Thread(target=put, args=(store, SECOND))
-    monkeypatch.setattr(store._rewriter, "_settle", settle_and_append)  # noqa: SLF001
+    monkeypatch.setattr(store._rewriter, "_settle", settle_and_append)
     store.rewrite_packs(1)
     shutil.copytree(tmp_path / "store", tmp_path / "crashed")
     go_on.set()

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from blockyard.proto.disk.failures import NO_DESCRIPTORS
+
 _WHY: Final = ".why"
 _MOST_ENTRIES: Final = 1000
 
@@ -73,7 +75,13 @@ class Quarantine:
         entry.path.with_name(entry.path.name + _WHY).unlink(missing_ok=True)
 
     def _entries(self) -> Iterator[Entry]:
-        for name in os.listdir(self._path):
+        try:
+            names = os.listdir(self._path)
+        except OSError as error:
+            if error.errno not in NO_DESCRIPTORS:
+                raise
+            names = []  # nobody can be told for now
+        for name in names:
             if not name.endswith(_WHY):
                 continue
             path = self._path / name[: -len(_WHY)]
