@@ -14,9 +14,10 @@ from types import TracebackType
 from typing import Any, AnyStr
 
 from blockyard.client import bulk, tree
+from blockyard.client.buffered import flags_of, wrapped
 from blockyard.client.engine import Engine
 from blockyard.client.entries import DirEntry, stat_result
-from blockyard.client.file import RawFile, flags_of, wrapped
+from blockyard.client.file import RawFile
 from blockyard.client.location import Location, locate
 from blockyard.client.locks import FileLocks
 from blockyard.client.open_files import OpenFiles
