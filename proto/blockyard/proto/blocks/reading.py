@@ -1,7 +1,8 @@
 """The reading end: ranges of blocks from one node into the caller's buffers, every page of them verified.
 
-A range is sent widened to whole checksum pages. Where it begins and ends with pages anyway its bytes go from the socket
-to the caller's buffer and nowhere else; otherwise they go through memory of this module.
+A range is sent widened to whole checksum pages. A large one that begins and ends with pages anyway goes from the socket
+to the caller's buffer and nowhere else; other bytes go through memory of this module. Small ranges come many to a
+reply, asked for in the order of their blocks, so that those which touch the same page find each other.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 from blockyard.proto import errors
 from blockyard.proto.blocks.channels import Channels
+from blockyard.proto.blocks.gathered import GATHERED_BYTES, Target, hand_out
 from blockyard.proto.blocks.pages import PAGE_BYTES, Buffer, page_count, widen
 from blockyard.proto.lane import CheckedBuffer
 from blockyard.proto.storage_pb2 import BlockRange, BlockToken, ChainNode, ReadBlocksReply, ReadBlocksRequest
@@ -42,87 +44,108 @@ def read_ranges(
     page and node, which should be asked to verify it. Errors of the request as a whole, such as Unavailable, are
     raised; which ranges are there is then unknown. `cold`: the node need not keep the bytes in its page cache.
     """
-    outcomes: list[errors.BlockyardError | None] = []
-    stub: Any = channels.stub(node.address)
-    while len(outcomes) < len(ranges):
-        rest = ranges[len(outcomes) :]
-        answers = _Answers(node.node, rest)
+    return read_through(channels.stub(node.address), node.node, ranges, map_epoch, cold=cold, timeout_s=timeout_s)
+
+
+def read_through(
+    stub: Any, node: int, ranges: Sequence[Wanted], map_epoch: int, *, cold: bool, timeout_s: float
+) -> list[errors.BlockyardError | None]:
+    """Do what `read_ranges` does by a stub of the node's Storage service."""
+    order = sorted(range(len(ranges)), key=lambda index: (ranges[index].block, ranges[index].offset))
+    asked = [ranges[index] for index in order]
+    targets = [(each.block, each.offset, memoryview(each.into).cast("B")) for each in asked]
+    done: list[errors.BlockyardError | None] = []
+    while len(done) < len(asked):
+        answers = _Answers(node, targets[len(done) :])
+        request = _request(asked[len(done) :], answers.targets, map_epoch, cold)
         try:
-            for reply in stub.ReadBlocks(_request(rest, map_epoch, cold), timeout=timeout_s, into=answers.place):
+            for reply in stub.ReadBlocks(request, timeout=timeout_s, into=answers.place):
                 answers.landed(reply)
             answers.check_complete()
         except errors.CorruptBlock as error:
             answers.outcomes.append(answers.corrupt(error))  # ends the call: those behind it are asked for again
-        outcomes += answers.outcomes
+        done += answers.outcomes
+    outcomes: list[errors.BlockyardError | None] = [None] * len(ranges)
+    for index, outcome in zip(order, done, strict=True):
+        outcomes[index] = outcome
     return outcomes
 
 
-def _request(ranges: Sequence[Wanted], map_epoch: int, cold: bool) -> ReadBlocksRequest:
+def _request(ranges: Sequence[Wanted], targets: Sequence[Target], map_epoch: int, cold: bool) -> ReadBlocksRequest:
     tokens = {each.block: each.token for each in ranges if each.token is not None}
     return ReadBlocksRequest(
-        ranges=[
-            BlockRange(block=each.block, offset=each.offset, length=memoryview(each.into).nbytes) for each in ranges
-        ],
+        ranges=[BlockRange(block=block, offset=offset, length=into.nbytes) for block, offset, into in targets],
         map_epoch=map_epoch,
         tokens=list(tokens.values()),
         cold=cold,
+        gathered=True,
     )
 
 
 class _Answers:
-    """What a node answers to one request: one reply per range, in their order."""
+    """What a node answers to one request: its ranges in their order, a large one to a reply or many small ones."""
 
-    def __init__(self, node: int, ranges: Sequence[Wanted]) -> None:
+    def __init__(self, node: int, targets: Sequence[Target]) -> None:
         self.outcomes: list[errors.BlockyardError | None] = []
+        self.targets = targets
         self._node = node
-        self._ranges = ranges
-        self._around: bytearray | None = None
-        self._has_payload = False
+        self._around = memoryview(b"")
+        """Memory for payload that is not only what was asked for."""
+        self._payload: memoryview | None = None
+        """Payload of the reply that is arriving; None until some does."""
 
-    def place(self, reply: ReadBlocksReply, length: int) -> CheckedBuffer:
+    def place(self, reply: ReadBlocksReply, length: int) -> CheckedBuffer | memoryview:
         """Return where the payload of a reply goes."""
-        wanted = self._current(reply)
-        size = memoryview(wanted.into).nbytes
-        expected = widen(wanted.offset, size, reply.block_length)
+        block, offset, into = self._current(reply)
+        if reply.HasField("runs"):
+            if length > GATHERED_BYTES:
+                raise errors.MalformedReply(f"node {self._node} gathered {length} bytes in one reply")
+            self._payload = self._memory(length)
+            return self._payload
+        expected = widen(offset, into.nbytes, reply.block_length)
         if (reply.offset, length) != expected or len(reply.checksums.crc32c) != page_count(length):
-            raise errors.MalformedReply(f"node {self._node} sent bytes {reply.offset} and {length} more of {wanted}")
-        self._has_payload = True
-        if length == size:
-            return CheckedBuffer(wanted.into, reply.checksums.crc32c, PAGE_BYTES)
-        self._around = bytearray(length)
-        return CheckedBuffer(self._around, reply.checksums.crc32c, PAGE_BYTES)
+            raise errors.MalformedReply(
+                f"node {self._node} sent bytes {reply.offset} and {length} more of block {block} for {offset} and "
+                f"{into.nbytes}"
+            )
+        self._payload = into if length == into.nbytes else self._memory(length)
+        return CheckedBuffer(self._payload, reply.checksums.crc32c, PAGE_BYTES)
 
     def landed(self, reply: ReadBlocksReply) -> None:
-        """A reply is there with its payload, if it has any, verified."""
-        wanted = self._current(reply)
-        if reply.HasField("error"):
+        """A reply is there with its payload, if it has any; of a single range it is verified."""
+        block, offset, into = self._current(reply)
+        payload, self._payload = self._payload, None
+        if reply.HasField("runs"):
+            left = self.targets[len(self.outcomes) :]
+            self.outcomes += hand_out(self._node, reply.runs, payload or memoryview(b""), left)
+        elif reply.HasField("error"):
             self.outcomes.append(errors.from_detail(reply.error))
-            return
-        if not self._has_payload:
-            raise errors.MalformedReply(f"node {self._node} sent no bytes of block {wanted.block}")
-        if self._around is not None:
-            into = memoryview(wanted.into).cast("B")
-            start = wanted.offset - reply.offset
-            into[:] = memoryview(self._around)[start : start + into.nbytes]
-        self._around, self._has_payload = None, False
-        self.outcomes.append(None)
+        elif payload is None:
+            raise errors.MalformedReply(f"node {self._node} sent no bytes of block {block}")
+        else:
+            if payload is not into:
+                into[:] = payload[offset - reply.offset : offset - reply.offset + into.nbytes]
+            self.outcomes.append(None)
 
     def corrupt(self, error: errors.CorruptBlock) -> errors.CorruptBlock:
         """Return what the caller hears about a page of the range that is arriving."""
-        wanted = self._ranges[len(self.outcomes)]
-        first = wanted.offset // PAGE_BYTES
-        return errors.CorruptBlock(
-            f"block {wanted.block} on node {self._node}, counted from page {first}: {error.message}", str(wanted.block)
-        )
+        block, offset, _ = self.targets[len(self.outcomes)]
+        where = f"block {block} on node {self._node}, counted from page {offset // PAGE_BYTES}"
+        return errors.CorruptBlock(f"{where}: {error.message}", str(block))
 
     def check_complete(self) -> None:
         """Raise MalformedReply when ranges were passed over."""
-        if len(self.outcomes) != len(self._ranges):
+        if len(self.outcomes) != len(self.targets):
             raise errors.MalformedReply(
-                f"node {self._node} answered {len(self.outcomes)} of {len(self._ranges)} ranges"
+                f"node {self._node} answered {len(self.outcomes)} of {len(self.targets)} ranges"
             )
 
-    def _current(self, reply: ReadBlocksReply) -> Wanted:
-        if reply.range != len(self.outcomes) or reply.range >= len(self._ranges):
+    def _memory(self, length: int) -> memoryview:
+        if self._around.nbytes < length:
+            self._around = memoryview(bytearray(max(length, min(GATHERED_BYTES, 64 * length))))
+        return self._around[:length]
+
+    def _current(self, reply: ReadBlocksReply) -> Target:
+        if reply.range != len(self.outcomes) or reply.range >= len(self.targets):
             raise errors.MalformedReply(f"node {self._node} answered range {reply.range} out of turn")
-        return self._ranges[reply.range]
+        return self.targets[reply.range]

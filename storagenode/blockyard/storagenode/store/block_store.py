@@ -12,7 +12,7 @@ import errno
 import heapq
 import os
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn
@@ -31,7 +31,7 @@ from blockyard.proto.errors import (
 )
 from blockyard.proto.ids import BLOCK, BlockId
 from blockyard.storagenode.store import checksums, opening, recovery
-from blockyard.storagenode.store.descriptors import Descriptors
+from blockyard.storagenode.store.descriptors import Descriptor, Descriptors
 from blockyard.storagenode.store.index import CorruptIndex
 from blockyard.storagenode.store.keeper import Keeper
 from blockyard.storagenode.store.layout import Layout
@@ -211,6 +211,44 @@ class BlockStore:
             self.quarantine(block, f"{error.filename} is missing")
             raise UnknownBlock("its file is missing", _name(block)) from error
         return OpenedReplica(taken.fd, offset, row.length, row.checksums, lambda: self._descriptors.release(taken))
+
+    @contextmanager
+    def open_ranges(self, blocks: Iterable[int]) -> Iterator[Mapping[int, OpenedReplica | UnknownBlock]]:
+        """Open blocks as `open_range` does, until the context ends; a block that is not here has its error instead.
+
+        Small blocks of one pack share its descriptor, and the index is asked for all of them at once.
+        """
+        found: dict[int, OpenedReplica | UnknownBlock] = {}
+        taken: dict[tuple[int, int], Descriptor] = {}
+        alone: list[int] = []
+        try:
+            with self._catalogue.lock:
+                for block in dict.fromkeys(blocks):
+                    row = self._catalogue.hot(block)
+                    if row is None or row.own_file:
+                        alone.append(block)
+                        continue
+                    path, key = self._catalogue.packs[row.pack].file_of(block)
+                    descriptor = taken.get(key)
+                    if descriptor is None:
+                        try:
+                            descriptor = taken[key] = self._descriptors.take(key, path)
+                        except FileNotFoundError:
+                            alone.append(block)
+                            continue
+                    found[block] = OpenedReplica(descriptor.fd, row.payload, row.length, row.checksums, None)
+            for block in alone:
+                try:
+                    found[block] = self.open_range(block)
+                except UnknownBlock as error:
+                    found[block] = error
+            yield found
+        finally:
+            for block in alone:
+                if isinstance(replica := found.get(block), OpenedReplica):
+                    replica.close()
+            for descriptor in taken.values():
+                self._descriptors.release(descriptor)
 
     # ------------------------------------------------------------------------------------------------- inventory
 
