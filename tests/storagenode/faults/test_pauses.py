@@ -60,7 +60,7 @@ def linked(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 ABANDONED_S = 180.0
-"""A node whose predecessor went without a word holds the open block, and does not fetch it, until it knows: a minute."""
+"""A node whose predecessor went without a word keeps the open block, and fetches none, until it knows: a minute."""
 
 
 def test_links_that_break_in_the_middle_of_a_block_hang_nobody_and_nodes_get_what_they_lack(
