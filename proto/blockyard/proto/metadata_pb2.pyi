@@ -635,18 +635,20 @@ class CopyRangeReply(_message.Message):
     def __init__(self, copied: _Optional[int] = ..., attributes: _Optional[_Union[Attributes, _Mapping]] = ...) -> None: ...
 
 class ReplaceSlicesRequest(_message.Message):
-    __slots__ = ("request", "inode", "chunk", "expected", "replacement")
+    __slots__ = ("request", "inode", "chunk", "expected", "replacement", "map_epoch")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     INODE_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_FIELD_NUMBER: _ClassVar[int]
     REPLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    MAP_EPOCH_FIELD_NUMBER: _ClassVar[int]
     request: _common_pb2.RequestId
     inode: int
     chunk: int
     expected: _containers.RepeatedCompositeFieldContainer[Slice]
     replacement: _containers.RepeatedCompositeFieldContainer[Slice]
-    def __init__(self, request: _Optional[_Union[_common_pb2.RequestId, _Mapping]] = ..., inode: _Optional[int] = ..., chunk: _Optional[int] = ..., expected: _Optional[_Iterable[_Union[Slice, _Mapping]]] = ..., replacement: _Optional[_Iterable[_Union[Slice, _Mapping]]] = ...) -> None: ...
+    map_epoch: int
+    def __init__(self, request: _Optional[_Union[_common_pb2.RequestId, _Mapping]] = ..., inode: _Optional[int] = ..., chunk: _Optional[int] = ..., expected: _Optional[_Iterable[_Union[Slice, _Mapping]]] = ..., replacement: _Optional[_Iterable[_Union[Slice, _Mapping]]] = ..., map_epoch: _Optional[int] = ...) -> None: ...
 
 class ReplaceSlicesReply(_message.Message):
     __slots__ = ("replaced",)

@@ -39,7 +39,7 @@ class ChainNode(_message.Message):
     def __init__(self, node: _Optional[int] = ..., address: _Optional[_Union[_common_pb2.Address, _Mapping]] = ...) -> None: ...
 
 class WriteOpen(_message.Message):
-    __slots__ = ("block", "chain", "durable", "expected_bytes", "write_min", "map_epoch", "token", "session", "resume", "failed_nodes")
+    __slots__ = ("block", "chain", "durable", "expected_bytes", "write_min", "map_epoch", "token", "session", "resume", "failed_nodes", "precedence")
     BLOCK_FIELD_NUMBER: _ClassVar[int]
     CHAIN_FIELD_NUMBER: _ClassVar[int]
     DURABLE_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +50,7 @@ class WriteOpen(_message.Message):
     SESSION_FIELD_NUMBER: _ClassVar[int]
     RESUME_FIELD_NUMBER: _ClassVar[int]
     FAILED_NODES_FIELD_NUMBER: _ClassVar[int]
+    PRECEDENCE_FIELD_NUMBER: _ClassVar[int]
     block: int
     chain: _containers.RepeatedCompositeFieldContainer[ChainNode]
     durable: bool
@@ -60,7 +61,8 @@ class WriteOpen(_message.Message):
     session: int
     resume: bool
     failed_nodes: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, block: _Optional[int] = ..., chain: _Optional[_Iterable[_Union[ChainNode, _Mapping]]] = ..., durable: _Optional[bool] = ..., expected_bytes: _Optional[int] = ..., write_min: _Optional[int] = ..., map_epoch: _Optional[int] = ..., token: _Optional[_Union[BlockToken, _Mapping]] = ..., session: _Optional[int] = ..., resume: _Optional[bool] = ..., failed_nodes: _Optional[_Iterable[int]] = ...) -> None: ...
+    precedence: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, block: _Optional[int] = ..., chain: _Optional[_Iterable[_Union[ChainNode, _Mapping]]] = ..., durable: _Optional[bool] = ..., expected_bytes: _Optional[int] = ..., write_min: _Optional[int] = ..., map_epoch: _Optional[int] = ..., token: _Optional[_Union[BlockToken, _Mapping]] = ..., session: _Optional[int] = ..., resume: _Optional[bool] = ..., failed_nodes: _Optional[_Iterable[int]] = ..., precedence: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class WriteData(_message.Message):
     __slots__ = ("offset", "checksums")

@@ -140,6 +140,44 @@ def test_a_writer_can_take_its_own_seal_back(writes: OpenWrites) -> None:
         writes.store.find(block)
 
 
+def test_a_predecessor_that_wakes_up_takes_nothing_from_its_successor(writes: OpenWrites) -> None:
+    block = new_block()
+    append(writes.claim(block, 0, resume=False, precedence=(0, 0, 0)), 0, 2 * PAGE_BYTES)
+    present = writes.claim(block, 0, resume=True, precedence=(1, 0))
+    for cut_out in ((0, 1), (0, 0, 1), (0, 0, 0), (1, 0)):
+        with pytest.raises(errors.ChainBroken):
+            writes.claim(block, 0, resume=True, precedence=cut_out)
+    append(present, 2 * PAGE_BYTES, len(DATA))
+    seal(present)
+    with pytest.raises(errors.ChainBroken):
+        writes.claim(block, 0, resume=True, precedence=(0, 2))
+    next_one = writes.claim(block, 0, resume=True, precedence=(1, 1))
+    assert next_one.length == len(DATA)
+    next_one.release()
+    assert stored(writes, block) == DATA
+
+
+def test_a_sealed_block_that_is_being_given_up_is_not_taken_over(
+    writes: OpenWrites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = writes.claim(block := new_block(), 0, resume=False)
+    append(claim, 0, len(DATA))
+    seal(claim)
+    lengths: list[int] = []
+    successor = threading.Thread(target=lambda: lengths.append(writes.claim(block, 0, resume=True).length))
+    drop = writes.store.drop
+
+    def drop_while_another_claims(blocks: list[int]) -> int:
+        successor.start()
+        successor.join(0.3)  # it comes back from this only when it got what is about to go
+        return drop(blocks)
+
+    monkeypatch.setattr(writes.store, "drop", drop_while_another_claims)
+    claim.abort()
+    successor.join(10)
+    assert lengths == [0], "it has to be written anew"
+
+
 def claim_together(writes: OpenWrites, block: int) -> tuple[list[Claim], list[errors.BlockyardError]]:
     """Let an opener and three successors claim a block at once; return who got it and who was refused."""
     claims: list[Claim] = []

@@ -58,7 +58,10 @@ class ChainLink:
         patience: Patience,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`opening` is what every open says but for chain and `resume`; `chain` are the nodes that follow."""
+        """`opening` is what every open says but for chain and `resume`; `chain` are the nodes that follow.
+
+        Its `precedence` is that of this end's own predecessor.
+        """
         self.core = ChainCore(
             [each.node for each in chain], holders_before=holders_before, write_min=write_min, patience=patience
         )
@@ -70,6 +73,7 @@ class ChainLink:
         self._is_client = not holders_before
         self._clock = clock
         self._stream: Stream | None = None
+        self._opened = 0
 
     # ------------------------------------------------------------------------------------------ wishes
 
@@ -161,6 +165,8 @@ class ChainLink:
         del opening.chain[:]
         opening.chain.extend(self._nodes[node] for node in chain)
         opening.resume = resume
+        opening.precedence.append(self._opened)
+        self._opened += 1
         opening.failed_nodes.extend(self._told_on())
         # Too few are left: this end says so itself, after a resumption by which it can make them forget the block.
         opening.write_min = min(opening.write_min, len(chain))

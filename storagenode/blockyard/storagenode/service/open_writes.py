@@ -4,6 +4,9 @@ A block has one writer at a time, the holder of its `Claim`: the predecessor in 
 seal the block waits `grace_s` seconds for another predecessor to take it over, and disappears. One whose writer says
 nothing for `idle_s` seconds disappears as well.
 
+Which predecessor is the later one their precedence says, not the time at which they come: one that was cut out, slept
+and wakes up takes nothing from its successor's chain.
+
 Invariants: only the newest claim on a block changes it; a block leaves this table sealed or aborted, never otherwise.
 """
 
@@ -45,10 +48,11 @@ class OpenWrites:
         self._stopped = threading.Event()
         self._sweeper: threading.Thread | None = None
 
-    def claim(self, block: int, expected_bytes: int, resume: bool) -> "Claim":
+    def claim(self, block: int, expected_bytes: int, resume: bool, precedence: Sequence[int] = ()) -> "Claim":
         """Open a block, or take it over from a predecessor that was cut out.
 
-        Raises Exists when it is sealed or being written and this is no resumption, NoSpace.
+        Raises Exists when it is sealed or being written and this is no resumption, ChainBroken when a predecessor of
+        higher precedence has it, NoSpace.
         """
         self._sweep_from_now_on()
         while True:
@@ -62,7 +66,7 @@ class OpenWrites:
                     write = write or self._begin(block, expected_bytes, resume)
             with write.lock:
                 if not write.is_gone:  # else it disappeared between the two locks
-                    return Claim(self, write)
+                    return Claim(self, write, tuple(precedence))
 
     def sweep(self, now: float) -> None:
         """Make blocks disappear that nobody writes any more."""
@@ -130,6 +134,7 @@ class _Write:
         self.is_sealed = open_block is None
         self.is_gone = False
         self.owner: Claim | None = None
+        self.precedence: tuple[int, ...] = ()  # of the newest claim
         self.seen_at = now
         self.lock = threading.Lock()
 
@@ -137,13 +142,16 @@ class _Write:
 class Claim:
     """The right to write one block, until another takes it; also where its bytes are read to be passed on."""
 
-    def __init__(self, writes: OpenWrites, write: _Write) -> None:
-        """Take the block over; its lock is held."""
+    def __init__(self, writes: OpenWrites, write: _Write, precedence: tuple[int, ...]) -> None:
+        """Take the block over; its lock is held. Raises ChainBroken when a later predecessor has it already."""
+        if write.precedence and precedence <= write.precedence:
+            raise errors.ChainBroken(f"a predecessor that comes after this one has block {write.block} already")
         self.block = write.block
         self._writes = writes
         self._write = write
         self._newest: tuple[int, memoryview] = (0, memoryview(b""))
         write.owner = self
+        write.precedence = precedence
         write.seen_at = writes.clock()
 
     @property
@@ -195,10 +203,14 @@ class Claim:
         """Make the block disappear, unless it was sealed before this node heard of this writer, or is another's now."""
         with self._write.lock:
             write = self._write
-            if write.owner is self:
-                self._writes.forget(write)
+            if write.owner is not self:
+                return
+            try:
                 if write.is_sealed and write.open_block is not None:
+                    write.is_gone = True  # a successor that comes now waits, and finds that it is not here
                     self._writes.store.drop([self.block])
+            finally:
+                self._writes.forget(write)
 
     def release(self) -> None:
         """The writer is gone: a sealed block stays, an open one waits for the next."""

@@ -53,7 +53,7 @@ class BlockWriter:
         opening = first.open
         nodes = form.check_open(opening, self.node)
         self.guard.check_write(opening.block, nodes, opening.map_epoch)
-        claim = self.writes.claim(opening.block, opening.expected_bytes, opening.resume)
+        claim = self.writes.claim(opening.block, opening.expected_bytes, opening.resume, opening.precedence)
         buffer = self._buffers.pop() if self._buffers else memoryview(bytearray(PIECE_BYTES))
         passage = _Passage(self, opening, claim, buffer)
         try:
