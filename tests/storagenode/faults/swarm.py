@@ -68,7 +68,7 @@ class World:
 
     def back(self, name: str) -> None:
         self.cluster.start(name)
-        until_serving(self.cluster, name)
+        until_serving(self.cluster, name, supervised=True)
 
 
 # ------------------------------------------------------------------------------------------ faults

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from blockyard.proto import errors
 from blockyard.proto.storage_pb2 import NodeInfoRequest, StartScrubRequest
 from blockyard.storagenode.store.pack import FIRST_RECORD
 
@@ -102,10 +103,22 @@ DAMAGES: dict[str, tuple[Damage, ...]] = {
 
 
 def scrub(cluster: StorageCluster, name: str) -> None:
-    """Let a node read everything it has."""
-    stub = cluster.stub(name)
-    stub.StartScrub(StartScrubRequest())
-    wait_until(lambda: not stub.NodeInfo(NodeInfoRequest(), timeout=20).scrubbing, f"{name} has read all it has")
+    """Let a node read everything it has; one that ends because its index cannot be read makes it anew and goes on."""
+    begun = 0  # by the process of that id
+
+    def through() -> bool:
+        nonlocal begun
+        until_serving(cluster, name, supervised=True)
+        try:
+            stub = cluster.stub(name)
+            if begun != cluster.nodes[name].pid:
+                stub.StartScrub(StartScrubRequest(), timeout=20)
+                begun = cluster.nodes[name].pid
+            return not stub.NodeInfo(NodeInfoRequest(), timeout=20).scrubbing
+        except errors.BlockyardError:
+            return False
+
+    wait_until(through, f"{name} has read all it has")
 
 
 @pytest.mark.parametrize("damaged", DAMAGES)
@@ -117,7 +130,7 @@ def test_what_rots_on_a_disk_is_found_and_made_good(four: StorageCluster, work: 
     for damage in DAMAGES[damaged]:
         damage(four.nodes[NAME].directory, chance)
     four.start(NAME)
-    until_serving(four, NAME)
+    until_serving(four, NAME, supervised=True)
     work.read_all()
     scrub(four, NAME)
     until_sound(four, work.manifest)

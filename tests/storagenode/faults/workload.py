@@ -23,6 +23,7 @@ from blockyard.proto.blocks import ChainSender, Patience, PutQueues, Wanted, pag
 from blockyard.proto.cluster_map import ClusterView
 from blockyard.proto.cluster_pb2 import LeaseBlockIdsRequest, ReportReplicaRequest
 from blockyard.proto.common_pb2 import Caller, RequestId
+from blockyard.proto.disk.stop import EXIT_STATUS
 from blockyard.proto.ids import BLOCK, PlacementGroup
 from blockyard.proto.metadata_pb2 import CloseSessionRequest, OpenSessionRequest, PutFileRequest, Slice, UnlinkRequest
 from blockyard.proto.metadata_pb2_grpc import MetadataStub
@@ -419,11 +420,16 @@ def until_sound(
         ) from error
 
 
-def until_serving(cluster: StorageCluster, name: str) -> None:
-    """Wait until this start of a node answers, which it does once it has registered."""
+def until_serving(cluster: StorageCluster, name: str, *, supervised: bool = False) -> None:
+    """Wait until a node answers, which it does once it has registered.
+
+    `supervised`: when it ended because of what it found on its disk it is started again, as a supervisor would.
+    """
 
     def answers() -> bool:
         node = cluster.nodes[name]
+        if supervised and not node.running and cluster.ended(name) == EXIT_STATUS:
+            cluster.start(name)
         assert node.running, f"{name} ended: {node.output()[-2000:]}"
         try:
             cluster.stub(name).NodeInfo(NodeInfoRequest(), timeout=5)
