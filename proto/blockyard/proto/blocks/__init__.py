@@ -10,6 +10,7 @@ from blockyard.proto.blocks.chain_link import ChainLink
 from blockyard.proto.blocks.chain_sender import ChainSender, SealedBlock
 from blockyard.proto.blocks.channels import Channels
 from blockyard.proto.blocks.local import LocalBlocks
+from blockyard.proto.blocks.page_reader import BlockPlace, read_pages
 from blockyard.proto.blocks.pages import BLOCK_LIMIT_BYTES, PAGE_BYTES, PageSums, page_checksums, page_count, widen
 from blockyard.proto.blocks.puts import PutOutcome, PutQueues
 from blockyard.proto.blocks.reading import Wanted, read_ranges
@@ -19,6 +20,7 @@ __all__ = [
     "BLOCK_LIMIT_BYTES",
     "PAGE_BYTES",
     "PIECE_BYTES",
+    "BlockPlace",
     "ChainCore",
     "ChainLink",
     "ChainSender",
@@ -33,6 +35,7 @@ __all__ = [
     "is_refusal",
     "page_checksums",
     "page_count",
+    "read_pages",
     "read_ranges",
     "widen",
 ]

@@ -7,7 +7,7 @@ block never changes, so an open descriptor stays good while the node drops the b
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +15,9 @@ from typing import Any
 
 from blockyard.proto import errors
 from blockyard.proto.blocks.channels import Channels
+from blockyard.proto.blocks.page_reader import BlockPlace, read_pages
 from blockyard.proto.blocks.pages import PAGE_BYTES, Buffer, page_count, widen
+from blockyard.proto.blocks.reading import RANGES_AT_ONCE, READ_TIMEOUT_S, Wanted, read_through
 from blockyard.proto.lane import CheckedBuffer
 from blockyard.proto.storage_pb2 import BlockToken, ChainNode, OpenBlockReply, OpenBlockRequest
 
@@ -26,6 +28,8 @@ _PIECE_BYTES = 128 << 10
 _SHARED_BYTES = 2 << 20
 """From this length on two threads read and check a half each: the checks cost nearly as much as the copies."""
 _HELPERS = 2
+_OPENED_BYTES = 128 << 10
+"""When so much of a block is wanted at once its descriptor is asked for."""
 
 
 @dataclass(slots=True)
@@ -70,6 +74,51 @@ class LocalBlocks:
                 self.forget(block)
                 where = f"block {block} on node {self._node.node}, counted from page {offset // PAGE_BYTES}"
                 raise errors.CorruptBlock(f"{where}: {error.message}", str(block)) from None
+
+    def read_many(
+        self, ranges: Sequence[Wanted], *, map_epoch: int = 0, timeout_s: float = READ_TIMEOUT_S
+    ) -> list[errors.BlockyardError | None]:
+        """Read ranges and return the error of each, None where its bytes are there; errors as of `read_ranges`.
+
+        Blocks that are open, or of which much is wanted, are read by their descriptor, every page once; the node is
+        asked for the others together: a descriptor for each would cost more than their bytes.
+        """
+        outcomes: list[errors.BlockyardError | None] = [None] * len(ranges)
+        by_block: dict[int, list[int]] = {}
+        for index, wanted in enumerate(ranges):
+            by_block.setdefault(wanted.block, []).append(index)
+        with self._lock:
+            known = self._opened.keys() & by_block.keys()
+        asked: list[int] = []
+        for block, indexes in by_block.items():
+            size = sum(memoryview(ranges[index].into).nbytes for index in indexes)
+            if block in known or size >= _OPENED_BYTES:
+                found = self._read_opened(block, [ranges[index] for index in indexes])
+                for index, outcome in zip(indexes, found, strict=True):
+                    outcomes[index] = outcome
+            else:
+                asked += indexes
+        stub = self._channels.local_stub(self._node.address) if asked else None
+        for start in range(0, len(asked), RANGES_AT_ONCE):
+            part = asked[start : start + RANGES_AT_ONCE]
+            wanted_here = [ranges[index] for index in part]
+            found = read_through(stub, self._node.node, wanted_here, map_epoch, cold=False, timeout_s=timeout_s)
+            for index, outcome in zip(part, found, strict=True):
+                outcomes[index] = outcome
+        return outcomes
+
+    def _read_opened(self, block: int, ranges: Sequence[Wanted]) -> list[errors.BlockyardError | None]:
+        """Read ranges of one block by its descriptor."""
+        targets = [(each.offset, memoryview(each.into).cast("B")) for each in ranges]
+        try:
+            with self._using(block, ranges[0].token) as opened:
+                place = BlockPlace(block, opened.fd, opened.file_offset, opened.length, opened.checksums)
+                outcomes = read_pages(place, targets)
+        except (errors.UnknownBlock, errors.PermissionDenied) as error:
+            return [error] * len(ranges)
+        if any(isinstance(outcome, errors.CorruptBlock) for outcome in outcomes):
+            self.forget(block)
+        return outcomes
 
     def forget(self, block: int) -> None:
         """Close the descriptor of a block as soon as nobody reads from it."""

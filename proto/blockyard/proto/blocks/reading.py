@@ -17,6 +17,8 @@ from blockyard.proto.lane import CheckedBuffer
 from blockyard.proto.storage_pb2 import BlockRange, BlockToken, ChainNode, ReadBlocksReply, ReadBlocksRequest
 
 READ_TIMEOUT_S = 30.0
+RANGES_AT_ONCE = 1_024
+"""Most ranges in one request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def _request(ranges: Sequence[Wanted], targets: Sequence[Target], map_epoch: int
         map_epoch=map_epoch,
         tokens=list(tokens.values()),
         cold=cold,
-        gathered=True,
+        gathered=len(ranges) > 1,
     )
 
 
@@ -103,7 +105,8 @@ class _Answers:
             self._payload = self._memory(length)
             return self._payload
         expected = widen(offset, into.nbytes, reply.block_length)
-        if (reply.offset, length) != expected or len(reply.checksums.crc32c) != page_count(length):
+        fits = (reply.offset, length) == expected and offset + into.nbytes <= reply.block_length
+        if not fits or len(reply.checksums.crc32c) != page_count(length):
             raise errors.MalformedReply(
                 f"node {self._node} sent bytes {reply.offset} and {length} more of block {block} for {offset} and "
                 f"{into.nbytes}"
@@ -142,7 +145,7 @@ class _Answers:
 
     def _memory(self, length: int) -> memoryview:
         if self._around.nbytes < length:
-            self._around = memoryview(bytearray(max(length, min(GATHERED_BYTES, 64 * length))))
+            self._around = memoryview(bytearray(length))
         return self._around[:length]
 
     def _current(self, reply: ReadBlocksReply) -> Target:

@@ -3,15 +3,14 @@
 Every page is verified before a byte of it is used.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from blockyard.proto import errors, logs
-from blockyard.proto.blocks import PAGE_BYTES, Channels, Wanted, page_checksums, page_count, read_ranges, widen
+from blockyard.proto.blocks import BlockPlace, Channels, Wanted, read_pages, read_ranges
 from blockyard.proto.cluster_map import ClusterView
 from blockyard.proto.cluster_pb2 import BLOCK_DEAD, BLOCK_LIVE, BLOCK_UNKNOWN, BlockFate
-from blockyard.storagenode.store import BlockStore, OpenedReplica
+from blockyard.storagenode.store import BlockStore
 from blockyard.storagenode.upkeep.compaction_plan import Part, by_block
 
 RANGES_AT_ONCE: Final = 1_024
@@ -63,15 +62,15 @@ class CompactionSource:
         """Read a block's parts from this node's replica; False when there is none, or it is not sound."""
         try:
             with self._store.open_range(block) as replica:
-                for part in parts:
-                    _read_verified(block, replica, part, window)
+                place = BlockPlace(block, replica.fd, replica.file_offset, replica.length, replica.checksums)
+                wanted = [(part.offset, window[part.at : part.at + part.length]) for part in parts]
+                failed = [error for error in read_pages(place, wanted) if error is not None]
         except errors.UnknownBlock:
             return False
-        except errors.CorruptBlock as error:
-            _log.warning("block_corrupt", block=block, why=error.message)
-            self._store.quarantine(block, error.message)
-            return False
-        return True
+        if failed:  # a page is bad, or the replica is shorter than what is referred to
+            _log.warning("block_corrupt", block=block, why=failed[0].message)
+            self._store.quarantine(block, failed[0].message)
+        return not failed
 
     # ------------------------------------------------------------------------------------------ other holders
 
@@ -119,21 +118,3 @@ class CompactionSource:
         except errors.BlockyardError as error:
             self._silent.add(node)
             return [error] * len(parts)
-
-
-def _read_verified(block: int, replica: OpenedReplica, part: Part, window: memoryview) -> None:
-    """Read one part of an open replica. Raises CorruptBlock when a page fails, or the replica is too short."""
-    if part.offset + part.length > replica.length:
-        raise errors.CorruptBlock(
-            f"block {block:#x} has {replica.length} bytes, and {part.offset + part.length} are referred to", str(block)
-        )
-    start, length = widen(part.offset, part.length, replica.length)
-    target = window[part.at : part.at + part.length]
-    pages = target if length == part.length else memoryview(bytearray(length))
-    got = os.preadv(replica.fd, [pages], replica.file_offset + start)
-    first = start // PAGE_BYTES
-    expected = list(replica.checksums[first : first + page_count(length)])
-    if got != length or page_checksums(pages) != expected:
-        raise errors.CorruptBlock(f"block {block:#x}: bytes {start} to {start + length} do not match", str(block))
-    if pages is not target:
-        target[:] = pages[part.offset - start : part.offset - start + part.length]
