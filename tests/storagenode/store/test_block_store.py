@@ -8,7 +8,7 @@ import crc32c
 import pytest
 from blockyard.proto.disk.failures import DirectoryRefused
 from blockyard.proto.errors import CorruptBlock, Exists, InvalidArgument, TooLarge, UnknownBlock
-from blockyard.storagenode.store import PAGE_BYTES, BlockStore, NewBlock
+from blockyard.storagenode.store import PAGE_BYTES, BlockStore, NewBlock, OpenedReplica
 
 from tests.storagenode.store.harness import (
     SETTINGS,
@@ -170,6 +170,30 @@ def test_an_opened_block_stays_readable_while_it_is_dropped_and_its_pack_is_rewr
             assert data == content(block, replica.length)
             replica.close()
         check(store, dict.fromkeys([*blocks[180:], *range(block_id(2000), block_id(2400))], 5000))
+
+
+def test_blocks_opened_together_are_as_each_by_itself_and_are_given_back(tmp_path: Path) -> None:
+    lengths = {block_id(number): length for number, length in enumerate((1, 4096, 300_000, PAGE_BYTES + 1), 1)}
+    gone, lost = block_id(99), block_id(3)
+    with opened(tmp_path) as store:
+        for block, length in lengths.items():
+            seal(store, block, length)
+        before = len(os.listdir("/proc/self/fd"))
+        with store.open_ranges([*lengths, gone, *lengths]) as together:
+            store.drop([block_id(2), lost])
+            assert isinstance(together[gone], UnknownBlock)
+            for block, length in lengths.items():
+                replica = together[block]
+                assert isinstance(replica, OpenedReplica)
+                assert replica.checksums == tuple(pages(content(block, length)))
+                assert os.pread(replica.fd, replica.length, replica.file_offset) == content(block, length)
+        assert len(os.listdir("/proc/self/fd")) <= before + 1  # the pack's is kept, the dropped file's is not
+        seal(store, lost, 300_000)
+        next((tmp_path / "blocks").glob("*/*")).unlink()
+        with store.open_ranges([lost, block_id(1)]) as together:
+            assert isinstance(together[lost], UnknownBlock)
+            assert isinstance(together[block_id(1)], OpenedReplica)
+        assert [block for block, _ in store.quarantined()] == [lost]
 
 
 def test_descriptors_are_few_however_many_blocks_are_read(tmp_path: Path) -> None:
