@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
-from blockyard.proto.errors import DeadlineExceeded, InternalError
+from blockyard.proto import cluster_pb2
+from blockyard.proto.common_pb2 import Address
+from blockyard.proto.errors import DeadlineExceeded, InternalError, StaleEpoch
 from blockyard.proto.storage_pb2 import CompactChunkReply, CompactChunkRequest
 
-from tests.metaserver.compaction.group import Group, Running, small_scale
+from tests.metaserver.compaction.group import Group, Running, cluster, internal, small_scale
 
 
 @pytest.fixture
@@ -81,3 +83,35 @@ def test_a_node_that_answers_something_else_than_it_was_asked_for_changes_nothin
     group.finish(job)
     assert isinstance(job.outcome, InternalError)
     assert group.pieces((inode, 0)) == before
+
+
+def test_a_block_whose_nodes_were_let_go_meanwhile_is_not_swapped_in(group: Group) -> None:
+    inode = crowded_file(group)
+    content, before = group.read(inode, 0, 160), group.pieces((inode, 0))
+    job = begun(group)
+    reply = group.carry_out(job.asked)
+    replace_node(group, old=1, new=4)
+    group.answer(job, reply)
+    group.finish(job)
+    assert isinstance(job.outcome, StaleEpoch)
+    assert group.pieces((inode, 0)) == before
+    assert group.read(inode, 0, 160) == content
+
+
+def replace_node(group: Group, *, old: int, new: int) -> None:
+    """Let another node take the place of one, up to where the old one is let go."""
+    address = Address(host="h", lane_port=new)
+    record = cluster_pb2.NodeRecord(
+        name=f"n{new}", zone=f"z{new}", address=address, incarnation=new, capacity_bytes=1 << 40
+    )
+    group.run(cluster("RegisterNode"), cluster_pb2.RegisterNodeRequest(node=record, starts=1))
+    group.run(cluster("ChangeNode"), cluster_pb2.ChangeNodeRequest(node=old, state=cluster_pb2.NODE_DRAINING))
+    view = group.machine.cluster_state.view(group.machine.tx)
+    for node in view.nodes:
+        complete = [number for number, row in enumerate(view.groups) if node in row.nodes]
+        report = cluster_pb2.NodeHeartbeatRequest(
+            node=node, incarnation=node, map_epoch=view.epoch, complete_groups=complete
+        )
+        group.run(internal("ReportComplete"), report)
+    view = group.machine.cluster_state.view(group.machine.tx)
+    assert not any(old in row.holders for row in view.groups)

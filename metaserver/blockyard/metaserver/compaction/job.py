@@ -74,6 +74,7 @@ class Job:
             chunk=self.chunk[1],
             expected=[_slice(piece, base) for piece in expected],
             replacement=[_slice(piece, base) for piece in wanted],
+            map_epoch=map_epoch,
         )
         return bool((await session.change(_REPLACE, swap)).replaced)
 

@@ -166,6 +166,7 @@ def replace_slices(state: State, who: Caller, request: ReplaceSlicesRequest) -> 
     holes. A swap after which less than half of the new pieces would be visible is refused. The version rises, so that
     readers fetch the new pieces; times do not change.
     """
+    state.references.map_epoch = request.map_epoch
     inode = state.inodes.get(request.inode)
     if inode is None or not is_regular(inode):
         return ReplaceSlicesReply()
