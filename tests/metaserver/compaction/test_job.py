@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
+from blockyard.metaserver.member.group_machine import cluster, internal
 from blockyard.proto import cluster_pb2
 from blockyard.proto.common_pb2 import Address
 from blockyard.proto.errors import DeadlineExceeded, InternalError, StaleEpoch
 from blockyard.proto.storage_pb2 import CompactChunkReply, CompactChunkRequest
 
-from tests.metaserver.compaction.group import Group, Running, cluster, internal, small_scale
+from tests.metaserver.compaction.group import Group, Running, small_scale
 
 
 @pytest.fixture
