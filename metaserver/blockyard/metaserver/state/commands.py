@@ -10,7 +10,6 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from blockyard.proto import internal_pb2, metadata_pb2
 from blockyard.proto.common_pb2 import Empty
 from blockyard.proto.options_pb2 import EFFECT_CHANGE, effect
-from blockyard.proto.raft_pb2 import Command as CommandMessage
 from blockyard.proto.raft_pb2 import CommandBatch
 from crc32c import crc32c
 from google.protobuf.message import Message
@@ -76,8 +75,14 @@ class Catalogue:
 
 def encode(time_ns: int, session_clock_ms: int, commands: Iterable[tuple[int, bytes, Sequence[int]]]) -> bytes:
     """Return a `CommandBatch` of already serialized requests as bytes."""
-    messages = [CommandMessage(method=method, request=request, inputs=inputs) for method, request, inputs in commands]
-    batch = CommandBatch(time_ns=time_ns, session_clock_ms=session_clock_ms, commands=messages)
+    batch = CommandBatch(time_ns=time_ns, session_clock_ms=session_clock_ms)
+    add = batch.commands.add
+    for method, request, inputs in commands:
+        command = add()
+        command.method = method
+        command.request = request
+        if inputs:
+            command.inputs.extend(inputs)
     return batch.SerializeToString()
 
 
