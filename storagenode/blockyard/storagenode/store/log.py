@@ -165,9 +165,10 @@ class Log:
             self._collect(round_, waiting)
             self._commit(round_)
         except BaseException as error:
-            for append in [*round_.appends, *waiting]:
-                append.error = append.error or error
+            round_.appends += waiting
             waiting.clear()
+            for append in round_.appends:
+                append.error = append.error or error
             raise
         finally:
             with self._queue_lock:
