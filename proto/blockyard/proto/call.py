@@ -81,10 +81,12 @@ class Deferred:
     Cheaper than a future: whoever waits is called within `resolve` or `fail`. It can be awaited, once, as well.
     """
 
-    __slots__ = ("_callback", "_settled", "error", "result")
+    __slots__ = ("_callback", "_settled", "encoded", "error", "result")
 
     def __init__(self) -> None:
         self.result: Any = None
+        self.encoded: bytes | None = None
+        """The result as bytes, where it was serialized anyway: a transport may send them as they are."""
         self.error: BaseException | None = None
         self._callback: Callable[[Deferred], None] | None = None
         self._settled = False
@@ -94,10 +96,11 @@ class Deferred:
         """Whether the answer is there."""
         return self._settled
 
-    def resolve(self, result: Any) -> None:
+    def resolve(self, result: Any, encoded: bytes | None = None) -> None:
         """Give the answer; a second answer is ignored, since the first has been acted on."""
         if not self._settled:
             self.result = result
+            self.encoded = encoded
             self._settle()
 
     def fail(self, error: BaseException) -> None:

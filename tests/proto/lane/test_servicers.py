@@ -112,6 +112,24 @@ def test_a_deferred_answer_may_fail_or_be_a_file(kind: str) -> None:
     os.close(descriptor)
 
 
+def test_a_deferred_answer_that_is_bytes_already_leaves_as_it_is() -> None:
+    def echo(request: ProbeRequest, context: Any) -> Deferred:
+        answer = Deferred()
+        answer.resolve(ProbeReply(body=b"message"), ProbeReply(body=request.body).SerializeToString())
+        return answer
+
+    limits = Limits(max_message_bytes=1 << 10)
+    with (
+        running("asyncio", Odd("asyncio", Echo=echo)) as server,
+        Channel(server.address, timeout_s=5, limits=limits) as channel,
+    ):
+        stub = stub_of(channel)
+        assert stub.Echo(ProbeRequest(body=b"bytes")).body == b"bytes"
+        with pytest.raises(errors.TooLarge):
+            stub.Echo(ProbeRequest(body=bytes(2 << 10)))
+        assert stub.Echo(ProbeRequest(body=b"on")).body == b"on"
+
+
 # ---------------------------------------------------------------------------------------------------- half a frame
 
 

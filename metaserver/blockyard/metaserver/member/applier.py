@@ -1,7 +1,7 @@
 """Applies committed entries: through the state machine, into the store, and to those who wait."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from blockyard.metaserver import raft
 from blockyard.metaserver.member.group_machine import GroupMachine
@@ -12,6 +12,9 @@ from blockyard.metaserver.raft import BaseRecord, Entry, EntryKind, HardState, L
 from blockyard.metaserver.state.transaction import KeyValueStore, WriteBatch
 from blockyard.proto import errors
 from blockyard.proto.call import Deferred
+
+Settled: TypeAlias = tuple[Deferred, Any, bytes | None]
+"""Who waits, the outcome, and its reply's bytes where the machine made them."""
 
 
 class AppliedStore(KeyValueStore, Protocol):
@@ -44,16 +47,16 @@ class Applier:
         Whoever waits need not wait for that write: the log is what makes a change durable, reads see what is applied,
         and a member that ends before the write applies the entries again.
         """
-        settled: list[tuple[Deferred, Any]] = []
+        settled: list[Settled] = []
         for entry in entries:
             if entry.kind is EntryKind.COMMAND:
                 self._apply_one(entry, proposals, settled)
             self.applied = entry.index
-        for deferred, outcome in settled:
+        for deferred, outcome, encoded in settled:
             if isinstance(outcome, errors.BlockyardError):
                 deferred.fail(outcome)
             else:
-                deferred.resolve(outcome)
+                deferred.resolve(outcome, encoded)
         if settled:
             self.on_settled()
         self.store.apply(self.machine.changes(), self.applied)
@@ -92,7 +95,7 @@ class Applier:
         for deferred in waits.values():
             deferred.fail(errors.LeadershipLost("leadership was lost while the lock was waited for"))
 
-    def _apply_one(self, entry: Entry, proposals: Proposals, settled: list[tuple[Deferred, Any]]) -> None:
+    def _apply_one(self, entry: Entry, proposals: Proposals, settled: list[Settled]) -> None:
         batch = proposals.take(entry.index, entry.term)
         if batch is None:
             decoded = self.machine.catalogue.decode(entry.data)
@@ -105,12 +108,12 @@ class Applier:
         for grant in applied.grants:
             waiting = self._locks.pop((grant.session, grant.sequence), None)
             if waiting is not None:
-                settled.append((waiting, grant.outcome))
+                settled.append((waiting, grant.outcome, None))
         for callback in self.on_entry:
             callback(entry.index, applied)
 
-    def _match(self, batch: Batch, applied: Applied, settled: list[tuple[Deferred, Any]]) -> None:
-        for waiting, outcome in zip(batch.commands, applied.outcomes, strict=True):
+    def _match(self, batch: Batch, applied: Applied, settled: list[Settled]) -> None:
+        for waiting, outcome, encoded in zip(batch.commands, applied.outcomes, applied.encoded, strict=True):
             if outcome is WAITING:
                 request: Any = waiting.request
                 key = (request.request.session, request.request.sequence)
@@ -119,7 +122,7 @@ class Applier:
                     before.fail(errors.Cancelled("the same request waits anew"))
                 self._locks[key] = waiting.deferred
             else:
-                settled.append((waiting.deferred, outcome))
+                settled.append((waiting.deferred, outcome, encoded))
 
 
 Install = Callable[[BaseRecord, HardState | None, Sequence[Entry]], tuple[AppliedStore, GroupMachine]]

@@ -217,6 +217,8 @@ class Connection(asyncio.Protocol):
             return
         if answer.error is not None:
             self._settle_error(call, self._read(call, answer.error))
+        elif answer.encoded is not None:
+            self._settle(call, answer.result, answer.encoded)
         else:
             self._answer(call, answer.result)
 
@@ -234,21 +236,21 @@ class Connection(asyncio.Protocol):
 
     # ------------------------------------------------------------------------------------------ frames that leave
 
-    def _settle(self, call: AioCall, result: Any) -> None:
+    def _settle(self, call: AioCall, result: Any, encoded: bytes | None = None) -> None:
         try:
-            self.send(call, frame.REPLY, result)
+            self.send(call, frame.REPLY, result, encoded)
         except Exception as error:  # noqa: BLE001 - a servicer's boundary: what it returned may be no reply at all
             self._settle_error(call, self._read(call, error))
             return
         self._end(call, OK)
 
-    def send(self, call: AioCall, kind: int, result: Any) -> None:
-        """Send one answer; raises TooLarge when the caller would refuse it."""
+    def send(self, call: AioCall, kind: int, result: Any, encoded: bytes | None = None) -> None:
+        """Send one answer, which may be there as bytes already; raises TooLarge when the caller would refuse it."""
         assert self._agreement is not None
         raw = b""
         if isinstance(result, Reply):
             result, raw = result.message, payload.read_all(result.payload)
-        data = call.method.serialize(result)
+        data = call.method.serialize(result) if encoded is None else encoded
         handshake.check_outgoing(self._agreement.peer, len(data), len(raw))
         self.queue(frame.encode(kind, call.id, data, len(raw)))
         if raw:
