@@ -16,7 +16,7 @@ from blockyard.metaserver.namespace.permissions import (
     mode_without_privileges,
     require,
 )
-from blockyard.metaserver.namespace.state import State
+from blockyard.metaserver.namespace.state import State, entry_reply
 from blockyard.proto.common_pb2 import Caller, Empty
 from blockyard.proto.errors import BadHandle, InvalidArgument, IsDirectory, NotPermitted, NotSupported, PermissionDenied
 from blockyard.proto.metadata_pb2 import (
@@ -35,7 +35,7 @@ KEPT_FLAGS: Final = IMMUTABLE | APPEND_ONLY | 0x40 | 0x80  # with FS_NODUMP_FL, 
 
 def get_attributes(state: State, who: Caller, request: GetAttributesRequest) -> EntryReply:
     """stat(2) by inode."""
-    return EntryReply(attributes=state.inode(request.inode))
+    return entry_reply(state.inode(request.inode))
 
 
 def access(state: State, who: Caller, request: AccessRequest) -> Empty:

@@ -4,7 +4,7 @@ from typing import Final
 
 from blockyard.metaserver.namespace.inodes import DOTS, absent, add, drop_directory
 from blockyard.metaserver.namespace.permissions import EXECUTE, READ, allows, require, require_removal
-from blockyard.metaserver.namespace.state import ROOT, State
+from blockyard.metaserver.namespace.state import ROOT, State, entry_reply
 from blockyard.metaserver.state import keys
 from blockyard.proto.common_pb2 import Caller
 from blockyard.proto.errors import (
@@ -42,7 +42,7 @@ _MODE: Final = 0o1777  # mkdir(2) keeps the permission bits and the sticky bit; 
 
 def lookup(state: State, who: Caller, request: LookupRequest) -> EntryReply:
     """Return what a name leads to. Raises NotFound, NotDirectory, PermissionDenied."""
-    return EntryReply(attributes=find(state, who, request.parent, request.name))
+    return entry_reply(find(state, who, request.parent, request.name))
 
 
 def find(state: State, who: Caller, parent: int, name: bytes) -> Attributes:

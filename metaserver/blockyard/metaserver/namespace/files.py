@@ -27,7 +27,7 @@ from blockyard.metaserver.namespace.permissions import (
     require,
     require_insertion,
 )
-from blockyard.metaserver.namespace.state import NEXT_HANDLE, State
+from blockyard.metaserver.namespace.state import NEXT_HANDLE, State, entry_reply
 from blockyard.metaserver.state import keys
 from blockyard.proto.common_pb2 import Caller, Empty
 from blockyard.proto.errors import (
@@ -75,7 +75,7 @@ def create(state: State, who: Caller, request: CreateRequest) -> EntryReply:
         return _open_existing(state, who, request, state.child(parent.inode, name))
     record = add(state, who, parent, name, FILE_TYPE_REGULAR, request.mode)
     if not request.open:
-        return EntryReply(attributes=record)
+        return entry_reply(record)
     return EntryReply(attributes=record, handle=_new_handle(state, record.inode, request.open_flags))
 
 
