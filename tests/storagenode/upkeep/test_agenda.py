@@ -160,6 +160,14 @@ def test_a_node_that_was_away_itself_looks_at_everything() -> None:
     assert node.survey_all() == [0, 1]
 
 
+def test_a_node_that_missed_maps_may_have_been_called_down_in_one_of_them_and_looks_at_everything() -> None:
+    node = Node(THREE, ((1, 4, 5), ()))
+    node.survey_all()
+    node.map(skip=2)
+    node.now += SETTLE_S
+    assert node.survey_all() == [0, 1]
+
+
 def test_a_group_with_other_holders_is_not_complete_before_it_was_surveyed_anew() -> None:
     node = Node(THREE, THREE)
     node.survey_all()
