@@ -5,8 +5,8 @@ nothing that no row speaks of.
 """
 
 import random
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 
 from blockyard.proto import failpoints
 
@@ -53,19 +53,24 @@ def test_every_failpoint_of_a_storage_node_is_killed_at_here() -> None:
     assert {*PULLING} <= own
 
 
-def die(cluster: StorageCluster, name: str, points: Sequence[str], disturb: Callable[[], object]) -> None:
-    """Let a node die at one failpoint after the other, each time in the start that recovers from the death before.
+def die(cluster: StorageCluster, doomed: Mapping[str, Sequence[str]], disturb: Callable[[], object]) -> None:
+    """Let nodes die at one failpoint of theirs after the other, each time in the start that recovers from the last.
 
-    `disturb` is called until the node is dead. A point that it does not come to is a failed test.
+    `disturb` is called until they are dead. A point that a node does not come to is a failed test.
     """
-    cluster.kill(name)
-    for point in points:
-        arguments = ["--rebuild-index"] if point.startswith("store.rebuild.") else []
-        cluster.start(name, environment={failpoints.VARIABLE: f"{point}=kill"}, arguments=arguments)
-        wait_until(lambda: disturb() or not cluster.nodes[name].running, f"{name} dies at {point}")
-        assert cluster.ended(name) == -9, f"{name} did not die of {point}: {cluster.nodes[name].output()[-2000:]}"
-    cluster.start(name)
-    until_serving(cluster, name)
+    cluster.kill(*doomed)
+    for points in zip_longest(*doomed.values()):
+        armed = {name: point for name, point in zip(doomed, points, strict=True) if point is not None}
+        for name, point in armed.items():
+            arguments = ["--rebuild-index"] if point.startswith("store.rebuild.") else []
+            cluster.start(name, environment={failpoints.VARIABLE: f"{point}=kill"}, arguments=arguments)
+        for name, point in armed.items():
+            node = cluster.nodes[name]
+            wait_until(lambda node=node: disturb() or not node.running, f"{name} dies at {point}")  # type: ignore[misc]
+            assert cluster.ended(name) == -9, f"{name} did not die of {point}: {node.output()[-2000:]}"
+    cluster.start(*doomed)
+    for name in doomed:
+        until_serving(cluster, name)
 
 
 def check_disks(cluster: StorageCluster, work: Workload) -> None:
@@ -77,14 +82,7 @@ def check_disks(cluster: StorageCluster, work: Workload) -> None:
 
 
 def test_nodes_that_die_at_any_point_of_a_write_lose_nothing(four: StorageCluster, work: Workload) -> None:
-    with ThreadPoolExecutor(2) as pool:
-        dying = [
-            pool.submit(die, four, name, WRITING[number::2], lambda: None)
-            for number, name in enumerate(four.nodes)
-            if number < 2
-        ]
-        for each in dying:
-            each.result()
+    die(four, {"n1": WRITING[::2], "n2": WRITING[1::2]}, lambda: None)
     work.more(10)
     work.rest()
     assert work.refused or work.detours, "nothing was at risk"
@@ -101,7 +99,7 @@ def test_nodes_that_die_at_any_point_of_a_drop_keep_nothing_dead(four: StorageCl
             entries = work.manifest.snapshot()
             dead.update(work.bury(entries[: len(entries) * 3 // 4]))
 
-    die(four, "n2", DROPPING, bury)
+    die(four, {"n2": DROPPING}, bury)
     work.rest()
     until_sound(four, work.manifest, dead)
     check_disks(four, work)
@@ -116,7 +114,7 @@ def test_a_node_that_dies_at_any_point_of_its_start_or_of_a_pull_goes_on(four: S
     four.kill("n3")
     work.more(100)
     work.rest()
-    die(four, "n3", (*STARTING, *PULLING), lambda: None)
+    die(four, {"n3": (*STARTING, *PULLING)}, lambda: None)
     until_sound(four, work.manifest)
     check_disks(four, work)
 
