@@ -119,7 +119,12 @@ class ProcessMetrics:
 
     def serve(self, port: int, host: str = "0.0.0.0") -> "MetricsEndpoint":
         """Serve `/metrics` on a thread of its own until `stop()`. Port 0 takes a free one. Raises OSError."""
-        server, thread = start_http_server(port, addr=host, registry=self.registry)
+        try:
+            server, thread = start_http_server(port, addr=host, registry=self.registry)
+        except OSError as error:
+            raise OSError(
+                error.errno, f"cannot serve metrics on {host}:{port} (metrics.port): {error.strerror}"
+            ) from error
         return MetricsEndpoint(server, thread)
 
 

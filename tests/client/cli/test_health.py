@@ -55,6 +55,11 @@ def test_groups_below_the_least_copies_are_said_first() -> None:
     assert "node n2 is down for 4 s" in reasons
 
 
+def test_groups_that_only_wait_to_be_known_complete_have_nothing_to_copy() -> None:
+    _, reasons = told(look(node(1), node(2), node(3), degraded=5))
+    assert reasons == ["5 of 32 groups lack complete replicas"]
+
+
 def test_a_cluster_without_nodes_is_in_danger() -> None:
     assert told(look())[0] == "paused"
 

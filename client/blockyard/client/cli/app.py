@@ -83,6 +83,11 @@ def main() -> None:
             raise
         say_error(error.message if error.subject in error.message else f"{error.subject}: {error.message}")
         sys.exit(1)
+    except OSError as error:  # a file of this machine that a command reads or writes
+        if os.environ.get("BLOCKYARD_DEBUG"):
+            raise
+        say_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        sys.exit(1)
     except KeyboardInterrupt:
         say_error("interrupted")
         sys.exit(130)

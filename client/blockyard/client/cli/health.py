@@ -80,9 +80,8 @@ def _reasons(look: Look) -> Iterator[Reason]:
             f"{status.paused_groups} of {status.groups} groups have fewer than {view.write_min} nodes that take writes",
         )
     if status.degraded_groups:
-        yield Reason(
-            "degraded", f"{status.degraded_groups} of {status.groups} groups lack complete replicas ({repair.text()})"
-        )
+        left = f" ({repair.text()})" if repair.blocks else ""
+        yield Reason("degraded", f"{status.degraded_groups} of {status.groups} groups lack complete replicas{left}")
     elif repair.blocks:
         yield Reason("working", repair.text())
     for node in status.nodes:

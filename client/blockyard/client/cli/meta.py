@@ -169,6 +169,10 @@ def snapshot(members: Members, as_json: AsJson = False) -> None:
 def backup(members: Members, to: Annotated[Path, typer.Argument(help="File to write; it appears only whole.")]) -> None:
     """Copy the namespace into one file, from which `blockyard meta restore` makes a new group."""
     unfinished = to.with_name(to.name + ".unfinished")
+    if not to.parent.is_dir():
+        raise typer.BadParameter(f"there is no directory {to.parent}: make it first, or name another file")
+    if to.is_dir():
+        raise typer.BadParameter(f"{to} is a directory: name a file in it")
 
     def copy(stub: Any) -> int:
         size = 0

@@ -1,5 +1,6 @@
 """Addresses and sockets: connecting, listening, and what the kernel is told about dead peers."""
 
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,13 @@ def connect(address: str, timeout_s: float) -> socket.socket:
             sock = _connect_unix(address.removeprefix("unix:"), timeout_s)
         else:
             host, _, port = address.rpartition(":")
+            if not host or not port.isdecimal():
+                raise errors.Unavailable(f"{address} is no address: give HOST:PORT", address)
             sock = socket.create_connection((host.strip("[]"), int(port)), timeout_s)
             tune(sock, STALL_S)
-    except (OSError, ValueError) as error:
+    except errors.Unavailable:
+        raise
+    except (OSError, OverflowError, ValueError) as error:
         raise errors.Unavailable(f"{address} does not answer: {error}", address) from error
     sock.settimeout(None)
     return sock
@@ -37,7 +42,18 @@ def _connect_unix(path: str, timeout_s: float) -> socket.socket:
 
 
 def listen(address: str, backlog: int = 1024) -> socket.socket:
-    """Listen on `host:port` (port 0: the system chooses) or `unix:/path` (a left-over socket there is replaced)."""
+    """Listen on `host:port` (port 0: the system chooses) or `unix:/path` (a left-over socket there is replaced).
+
+    Raises OSError, saying where.
+    """
+    try:
+        return _listen(address, backlog)
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
+        raise OSError(error.errno, f"cannot listen on {address}: {why}") from error
+
+
+def _listen(address: str, backlog: int) -> socket.socket:
     if address.startswith("unix:"):
         path = Path(address.removeprefix("unix:"))
         path.unlink(missing_ok=True)

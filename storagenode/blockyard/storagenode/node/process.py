@@ -197,7 +197,7 @@ def follow(known: KnownMap, epoch: int) -> None:
 
 def free_port(host: str, port: int) -> int:
     """Return `port`, or a free one for 0. Raises OSError when it cannot be listened on: better now than later."""
-    with socket.create_server((host, port)) as probe:
+    with sockets.listen(f"{host}:{port}") as probe:
         return int(probe.getsockname()[1])
 
 
