@@ -37,6 +37,8 @@ class OpenInode:
         self._slices = SliceMap(-1)
         self._asking = threading.Lock()  # for slices; never held while bytes are moved
         self._switching = threading.Lock()  # guards `writer`
+        self._hardening = threading.Lock()  # whoever has it shortens `_unsynced`
+        self._unsynced: list[tuple[int, int]] = []  # every writer's; each of them lets it grow
         self._seeing = threading.Lock()  # guards `attributes`
 
     # ------------------------------------------------------------------------------------------ attributes
@@ -76,6 +78,7 @@ class OpenInode:
                     self.writer.flush()
                 self.writer = self.engine.writer(self, append=append)
                 self.writer.handles = self.writers
+                self.writer.unsynced = self._unsynced
             return self.writer
 
     def flush(self, *, durable: bool = False, closing: int = 0) -> bool:
@@ -84,13 +87,12 @@ class OpenInode:
         if writer is None:
             return False
         closed = writer.flush(durable=durable, closing=closing)
-        if durable and writer.unsynced:
-            blocks, writer.unsynced = writer.unsynced, []
-            try:
-                self._harden(blocks)
-            except errors.BlockyardError:
-                writer.unsynced += blocks
-                raise
+        if durable:
+            with self._hardening:  # what another thread is making durable is not yet
+                blocks = list(self._unsynced)
+                if blocks:
+                    self._harden(blocks)
+                    del self._unsynced[: len(blocks)]
         return closed
 
     def _harden(self, blocks: list[tuple[int, int]]) -> None:

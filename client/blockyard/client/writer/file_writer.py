@@ -303,8 +303,8 @@ class FileWriter:
     def _end_commit(self, uploads: list[Upload]) -> None:
         with self._lock:
             if uploads[0] in self.core.uploads:
-                self.core.committed(uploads)
                 self.unsynced += [(upload.block, upload.length) for upload in uploads if not upload.durable]
+                self.core.committed(uploads)  # from here on nobody waits for them
 
     def _commit_in_background(self) -> None:
         try:
