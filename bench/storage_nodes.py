@@ -72,6 +72,12 @@ class AnyMap:
     def check_write(self, block: int, chain: Sequence[int], map_epoch: int) -> None:
         """Say yes."""
 
+    def check_holders(self, block: int, chain: Sequence[int]) -> None:
+        """Refuse nothing."""
+
+    def learn(self, map_epoch: int) -> None:
+        """There is nothing to learn."""
+
     def check_read(self, block: int, map_epoch: int) -> None:
         """Say yes."""
 

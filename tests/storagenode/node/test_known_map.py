@@ -128,6 +128,17 @@ def test_an_old_map_that_names_a_node_which_holds_the_group_no_longer_is_stale(c
     assert caught.value.map_epoch == 5
 
 
+def test_a_group_that_moved_on_amid_a_write_is_noticed_at_its_end() -> None:
+    judge = guard(cluster_map(5), cluster_map(6, [(2, 3)]))
+    judge.check_holders(block(0), [1, 2])
+    judge.end("it is shutting down")
+    judge.check_holders(block(0), [1, 2])
+    judge.learn(6)
+    with pytest.raises(errors.StaleEpoch) as caught:
+        judge.check_holders(block(0), [1, 2])
+    assert caught.value.map_epoch == 6
+
+
 def test_with_the_same_map_a_wrong_node_is_the_writers_mistake() -> None:
     with pytest.raises(errors.InvalidArgument, match="node 3 does not hold placement group 0"):
         guard(cluster_map(5)).check_write(block(0), [1, 3], 5)

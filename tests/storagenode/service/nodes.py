@@ -40,10 +40,19 @@ class AnyMap:
     def __init__(self) -> None:
         self.write_error: Exception | None = None
         self.read_error: Exception | None = None
+        self.holders_error: Exception | None = None
+        self.learned: list[int] = []
 
     def check_write(self, block: int, chain: Sequence[int], map_epoch: int) -> None:
         if self.write_error is not None:
             raise self.write_error
+
+    def check_holders(self, block: int, chain: Sequence[int]) -> None:
+        if self.holders_error is not None:
+            raise self.holders_error
+
+    def learn(self, map_epoch: int) -> None:
+        self.learned.append(map_epoch)
 
     def check_read(self, block: int, map_epoch: int) -> None:
         if self.read_error is not None:

@@ -48,6 +48,24 @@ class Guard:
             if view.node(node).state == NODE_DRAINING:
                 raise _refusal(view, map_epoch, f"node {node} is draining and takes no new blocks", errors.Busy)
 
+    def check_holders(self, block: int, chain: Sequence[int]) -> None:
+        """Return when the nodes of `chain` still hold the block's group under the newest map known here.
+
+        Raises StaleEpoch. A write that was taken is not refused because a node drains, or this process ends.
+        """
+        view = self.known.view
+        group = view.group_of(block)
+        for node in chain:
+            if not view.holds(node, group):
+                raise errors.StaleEpoch(
+                    f"node {node} holds placement group {group} no longer, since a map of epoch {view.epoch} at most",
+                    map_epoch=view.epoch,
+                )
+
+    def learn(self, map_epoch: int) -> None:
+        """Know a map of that epoch, or a newer one, when this returns. Raises what stopped the fetching."""
+        self.known.at_least(map_epoch, MAP_WAIT_S)
+
     def check_read(self, block: int, map_epoch: int) -> None:
         """Return: whoever has a block may serve it, whatever the reader's map."""
 

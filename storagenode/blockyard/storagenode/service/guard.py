@@ -17,5 +17,11 @@ class Guard(Protocol):
         block's placement group.
         """
 
+    def check_holders(self, block: int, chain: Sequence[int]) -> None:
+        """Return when the nodes of `chain` hold the block's group under the newest map known here; else StaleEpoch."""
+
+    def learn(self, map_epoch: int) -> None:
+        """Know a map of that epoch, or a newer one, when this returns. Raises what stopped the fetching."""
+
     def check_read(self, block: int, map_epoch: int) -> None:
         """Return when a caller with that map may read `block` here; raises StaleEpoch otherwise."""

@@ -7,6 +7,7 @@ from blockyard.proto.ids import SEQUENCE_BITS
 from blockyard.proto.storage_pb2 import PutBlocksReply, PutBlocksRequest
 from blockyard.storagenode.service import requests as form
 from blockyard.storagenode.service.guard import ChainFailed, Guard
+from blockyard.storagenode.service.landings import Landings
 from blockyard.storagenode.store import BlockStore, NewBlock
 
 
@@ -14,18 +15,26 @@ class BlockPutter:
     """Serves PutBlocks. A put that fails below `write_min` may leave blocks behind, to which nothing ever refers."""
 
     def __init__(
-        self, store: BlockStore, node: int, guard: Guard, onward: PutQueues, chain_failed: ChainFailed
+        self,
+        store: BlockStore,
+        node: int,
+        guard: Guard,
+        landings: Landings,
+        onward: PutQueues,
+        chain_failed: ChainFailed,
     ) -> None:
         self._store = store
         self._node = node
         self._guard = guard
+        self._landings = landings
         self._onward = onward
         self._chain_failed = chain_failed
 
     def put(self, request: PutBlocksRequest, context: CallContext) -> PutBlocksReply:
         """Carry out one request; returns once this node and those behind it that live have all its blocks."""
         nodes = form.check_put(request, context.payload_length, self._node)
-        for block in {block.block >> 48: block.block for block in request.blocks}.values():
+        one_of_each_group = {each.block >> SEQUENCE_BITS: each.block for each in request.blocks}.values()
+        for block in one_of_each_group:
             self._guard.check_write(block, nodes, request.map_epoch)
         data = memoryview(bytearray(context.payload_length))
         context.receive_into(data)
@@ -43,7 +52,8 @@ class BlockPutter:
                 tokens=request.tokens,
             )
         new = [NewBlock(each.block, each.length, tuple(each.checksums.crc32c)) for each in request.blocks]
-        self._store.put(new, data, request.durable)
+        with self._landings.storing(one_of_each_group, nodes):
+            self._store.put(new, data, request.durable)
         failpoints.hit("put.stored")
         outcome = behind.result() if behind is not None else None
         reply = PutBlocksReply(nodes=[self._node])
@@ -51,7 +61,7 @@ class BlockPutter:
             reply.nodes.extend(outcome.nodes)
             reply.failed_nodes.extend(outcome.failed)
         if lacking := (*request.failed_nodes, *reply.failed_nodes):
-            for block in {each.block >> SEQUENCE_BITS: each.block for each in request.blocks}.values():
+            for block in one_of_each_group:
                 self._chain_failed(block, lacking)
         if len(reply.nodes) < request.write_min:
             raise errors.BelowWriteMin(

@@ -34,6 +34,7 @@ from blockyard.proto.storage_pb2 import (
 )
 from blockyard.proto.storage_pb2_grpc import add_StorageServicer_to_server
 from blockyard.storagenode.service.guard import ChainFailed, Guard
+from blockyard.storagenode.service.landings import Landings
 from blockyard.storagenode.service.open_writes import OpenWrites
 from blockyard.storagenode.service.putting import BlockPutter
 from blockyard.storagenode.service.reading import BlockReader
@@ -71,8 +72,9 @@ class StorageServicer:
         self.channels = Channels()
         self.writes = OpenWrites(store)
         self._onward = PutQueues(self.channels, holders_before=1)
-        self._writer = BlockWriter(self.writes, node, guard, self.channels, patience, chain_failed)
-        self._putter = BlockPutter(store, node, guard, self._onward, chain_failed)
+        self._landings = landings = Landings(guard)
+        self._writer = BlockWriter(self.writes, node, guard, landings, self.channels, patience, chain_failed)
+        self._putter = BlockPutter(store, node, guard, landings, self._onward, chain_failed)
         self._reader = BlockReader(store, guard, upkeep.suspect if upkeep is not None else lambda block: None)
         self._describe = describe
         self._compact = compact
@@ -101,6 +103,7 @@ class StorageServicer:
     def ListBlocks(self, request: ListBlocksRequest, context: CallContext) -> ListBlocksReply:
         if request.group >= _GROUPS or not 1 <= request.limit <= LIST_LIMIT:
             raise errors.InvalidArgument(f"group {request.group}, limit {request.limit}: 1 to {LIST_LIMIT} are allowed")
+        self._landings.settle(request.map_epoch)
         found = self.store.list(request.group, request.after, request.limit)
         return ListBlocksReply(
             blocks=[block for block, _ in found],

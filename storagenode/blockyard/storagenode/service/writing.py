@@ -18,6 +18,7 @@ from blockyard.proto.call import CallContext
 from blockyard.proto.storage_pb2 import WriteBlockReply, WriteBlockRequest, WriteData, WriteOpen, WriteSeal
 from blockyard.storagenode.service import requests as form
 from blockyard.storagenode.service.guard import ChainFailed, Guard
+from blockyard.storagenode.service.landings import Landings
 from blockyard.storagenode.service.open_writes import Claim, OpenWrites
 
 _SEALS_AT_ONCE = 8
@@ -32,6 +33,7 @@ class BlockWriter:
         writes: OpenWrites,
         node: int,
         guard: Guard,
+        landings: Landings,
         channels: Channels,
         patience: Patience | None,
         chain_failed: ChainFailed,
@@ -39,6 +41,7 @@ class BlockWriter:
         self.writes = writes
         self.node = node
         self.guard = guard
+        self.landings = landings
         self.channels = channels
         self.patience = patience or Patience()
         self.chain_failed = chain_failed
@@ -151,9 +154,7 @@ class _Passage:
         self._claim.check_seal(seal.length, seal.crc32c)
         self._link.seal(seal.length, seal.crc32c)
         failpoints.hit("seal.forwarded")
-        mine: Future[None] = self._writer.sealers.submit(
-            self._claim.seal, seal.length, seal.crc32c, self._opening.durable
-        )
+        mine: Future[None] = self._writer.sealers.submit(self._seal_here, seal)
         while not (core.is_done and mine.done()):
             if core.is_done:
                 wait_for([mine], TICK_S)
@@ -172,6 +173,10 @@ class _Passage:
         reply.nodes.extend((self._writer.node, *core.nodes))
         yield reply
         failpoints.hit("seal.acknowledged")
+
+    def _seal_here(self, seal: WriteSeal) -> None:
+        with self._writer.landings.storing([self._opening.block], [each.node for each in self._opening.chain]):
+            self._claim.seal(seal.length, seal.crc32c, self._opening.durable)
 
     def _progress(self) -> WriteBlockReply:
         """Return how far the chain is, which also says that this node lives."""
