@@ -22,7 +22,7 @@ from blockyard.storagenode.service.gathering import GATHERED_BYTES, LARGE_BYTES,
 from blockyard.storagenode.service.guard import Guard
 from blockyard.storagenode.store import BlockStore, OpenedReplica
 
-OPENED_AT_ONCE: Final = 64
+OPENED_AT_ONCE: Final = 32
 """Ranges whose files one call has open at the same time."""
 SPARE_BUFFERS: Final = 8
 """Buffers for gathered replies that are kept while nobody needs them."""
