@@ -173,7 +173,7 @@ def test_ports_of_addresses_are_in_range(bad: str) -> None:
 
 def test_a_file_that_is_missing_is_said_with_its_path(tmp_path: Path) -> None:
     missing = tmp_path / "none.toml"
-    assert f"{missing}: cannot be read: No such file or directory" in problems(MetaserverSettings, missing)
+    assert problems(MetaserverSettings, missing) == [f"{missing}: cannot be read: No such file or directory"]
 
 
 def test_a_file_that_is_not_toml_is_said_with_its_line(file: Path) -> None:

@@ -70,16 +70,14 @@ class Reading:
         self.problems.append(f"{self.sources.get(key, self.home)}: {key}: found {found}; allowed: {allowed}")
 
     def take_file(self, path: Path) -> None:
-        """Read the TOML file. A file that cannot be read or parsed is a problem like any other."""
+        """Read the TOML file. Raises SettingsError when it cannot be read or parsed: all else would follow."""
         self.home = str(path)
         try:
             document = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            self.problems.append(f"{path}: cannot be read: {error.strerror}")
-            return
+            raise SettingsError([f"{path}: cannot be read: {error.strerror}"]) from None
         except ValueError as error:  # tomllib's and UTF-8's errors; both say where
-            self.problems.append(f"{path}: is not TOML: {error}")
-            return
+            raise SettingsError([f"{path}: is not TOML: {error}"]) from None
         for section, table in document.items():
             if not isinstance(table, dict):
                 self.report(section, _shown(table), f"a table [{section}] of keys")

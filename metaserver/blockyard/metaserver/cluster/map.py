@@ -63,9 +63,11 @@ class MapView:
         node = self.nodes.get(number)
         if node is None:
             raise UnknownNode(f"node {number} is not one of the cluster's {len(self.nodes)}; register first")
-        if node.incarnation != incarnation or node.state == NODE_REMOVED:
-            found = "was removed" if node.state == NODE_REMOVED else f"is of incarnation x{node.incarnation:016x}"
-            raise StaleIncarnation(f"node {number} {found}, not x{incarnation:016x}; empty its disk and register anew")
+        if node.state == NODE_REMOVED:
+            raise StaleIncarnation(f"node {number} ({node.name}) was removed; to use its disk again, empty it")
+        if node.incarnation != incarnation:
+            known = f"is of incarnation x{node.incarnation:016x}, not x{incarnation:016x}"
+            raise StaleIncarnation(f"node {number} {known}; empty its disk and register anew")
         return node
 
 

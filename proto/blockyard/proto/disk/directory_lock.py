@@ -22,6 +22,13 @@ class DirectoryLock:
             self._fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             raise DirectoryRefused(f"There is no directory {directory}. {how_to_make_one}") from None
+        except NotADirectoryError:
+            raise DirectoryRefused(f"{directory} is not a directory. Correct the settings.") from None
+        except PermissionError:
+            raise DirectoryRefused(
+                f"{directory} cannot be used by user {os.geteuid()}: permission denied. "
+                "Start as the user who owns it, or give it to this one."
+            ) from None
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
