@@ -36,8 +36,10 @@ class Predecessor:
     def send(self, step: Any) -> None:
         self._stream.send(step[0], step[1] or None)
 
-    def hear_seal(self) -> WriteBlockReply:
-        """Return the reply that says that the block is sealed. Raises why it is not."""
+    def finish(self, *steps: Any) -> WriteBlockReply:
+        """Send the last steps; return the reply that says that the block is sealed. Raises why it is not."""
+        for step in steps:
+            self.send(step)
         while True:
             reply: WriteBlockReply | None = self._stream.receive()
             if reply is None:
@@ -75,12 +77,9 @@ def test_it_takes_no_node_from_the_chain_that_goes_on_without_it(tmp_path: Path)
         second.send(opening(block, chain[1:], write_min=2, resume=True, precedence=[1]))
         second.send(piece(1))
         wait_for(nodes[1:], block, 2)
-        first.send(piece(1))  # node 1 did not know yet
         with pytest.raises(errors.BelowWriteMin):
-            first.hear_seal()
-        second.send(piece(2))
-        second.send(sealing(DATA))
-        assert list(second.hear_seal().nodes) == [2, 3]
+            first.finish(piece(1), piece(2), sealing(DATA))  # node 1 does not know yet
+        assert list(second.finish(piece(2), sealing(DATA)).nodes) == [2, 3]
         for each in (first, second):
             each.close()
         channels = Channels()
