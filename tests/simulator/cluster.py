@@ -137,12 +137,13 @@ class Cluster:
         """Rule 3: what the witness drops, every data member has.
 
         Of three data members the one that is being removed does not count: the leader's floor leaves it out from the
-        moment it has appended the removal, and two durable copies stay whether or not that is ever committed.
+        moment it has appended the removal, and two durable copies stay whether or not that is ever committed. What
+        members were given of what is committed may be behind the base record, so both memberships count.
         """
-        data = self.membership.data_members
+        data = {*self.membership.data_members, *base.membership.data_members}
         if len(data) == 3:
-            data = tuple(id for id in data if id != self.operator.old)
-        for id in data:
+            data.discard(self.operator.old)
+        for id in sorted(data):
             require(
                 self.members[id].disk.holds(base.index, base.term),
                 "witness {} begins at {}, data member {} ends at {}",
