@@ -202,3 +202,18 @@ def test_without_a_metadata_group_nodes_serve_on_with_the_map_that_they_know(
     cluster.meta.start()
     cluster.until_up()
     blocks.assert_whole()
+
+
+def test_a_node_that_cannot_open_its_ports_never_registers(cluster: StorageCluster) -> None:
+    before = set(cluster.view().nodes)
+    double = cluster.add("z9", name="unlucky")
+    taken = cluster.nodes["n1"].metrics_port
+    cluster.configure("unlucky", metrics={"host": double.host, "port": taken})
+    cluster.start("unlucky")
+    assert cluster.ended("unlucky") != 0
+    assert f":{taken} (metrics.port)" in double.output()
+    cluster.configure("unlucky", listen={"unix_path": str(cluster.root / "no such directory" / "socket")})
+    cluster.start("unlucky")
+    assert cluster.ended("unlucky") != 0
+    assert "no such directory" in double.output()
+    assert set(cluster.view().nodes) == before, "groups would have been moved to a node that never served"

@@ -5,7 +5,7 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, cast
@@ -38,7 +38,6 @@ from blockyard.storagenode.node.known_map import KnownMap
 from blockyard.storagenode.node.map_watch import MapWatch, fetch_with
 from blockyard.storagenode.node.membership import Heartbeats, register
 from blockyard.storagenode.node.metrics import NodeMetrics
-from prometheus_client.registry import Collector
 
 DOOR_WORKERS: Final = 16
 GRACE_S: Final = 3.0
@@ -91,7 +90,8 @@ class StorageNode:
         disk.start()
         ending.callback(disk.stop)
         cluster: Any = ClusterStub(cast(grpc.Channel, ending.enter_context(self._group())))
-        listener = ending.enter_context(self._listener())
+        listener, local = self._listeners(ending)  # all that can fail here fails before the cluster counts on this node
+        self._open_metrics(ending)
         record = self._record(listener)
         reply = register(cluster, directory, record, self.stopping)
         if reply is None:
@@ -104,7 +104,7 @@ class StorageNode:
         guard = Guard(reply.id, known)
         node = parts.assemble(parts.Wiring(settings, directory, store, known, guard, cluster))
         ending.callback(node.close)
-        calls = self._open_doors(node, record.address, listener, ending)
+        calls = self._open_doors(node, record.address, listener, local, ending)
         throughput = Throughput([self.metrics.transport("lane", "server"), self.metrics.transport("grpc", "server")])
         condition = Condition(directory, store, known, disk, node.services, throughput, calls)
 
@@ -113,7 +113,8 @@ class StorageNode:
             node.heard(reply)
 
         heartbeats = Heartbeats(cluster, condition.heartbeat, heard, self._end_as_fenced, reply.heartbeat_ms / 1000)
-        self._open_metrics([NodeMetrics(condition, heartbeats), *node.metrics], ending)
+        for collector in (NodeMetrics(condition, heartbeats), *node.metrics):
+            self.metrics.registry.register(collector)
         node.services.start()
         ending.callback(node.services.stop)
         heartbeats.start()
@@ -129,9 +130,15 @@ class StorageNode:
             self.settings.cluster.metaservers, timeout_s=lane.default_deadline_ms / 1000, limits=self._limits()
         )
 
-    def _listener(self) -> socket.socket:
-        """Return the lane's socket: who connects before the node has registered waits in its backlog."""
-        return sockets.listen(f"{self.settings.listen.host}:{self.settings.listen.lane_port}")
+    def _listeners(self, ending: ExitStack) -> tuple[socket.socket, socket.socket | None]:
+        """Return the lane's sockets, TCP and Unix: who connects before the node has registered waits in the backlog."""
+        listen = self.settings.listen
+        remote = ending.enter_context(sockets.listen(f"{listen.host}:{listen.lane_port}"))
+        if not listen.unix_path:
+            return remote, None
+        local = ending.enter_context(sockets.listen(f"unix:{listen.unix_path}"))
+        ending.callback(Path(listen.unix_path).unlink, missing_ok=True)
+        return remote, local
 
     def _record(self, listener: socket.socket) -> NodeRecord:
         """Return what the cluster is told at registration."""
@@ -149,7 +156,12 @@ class StorageNode:
         )
 
     def _open_doors(
-        self, node: "parts.Node", address: Address, listener: socket.socket, ending: ExitStack
+        self,
+        node: "parts.Node",
+        address: Address,
+        listener: socket.socket,
+        local: socket.socket | None,
+        ending: ExitStack,
     ) -> Callable[[], int]:
         """Serve both transports; return how many calls are under way."""
         settings, host = self.settings, self.settings.listen.host
@@ -165,13 +177,11 @@ class StorageNode:
         door.start(add, host, address.grpc_port)
         ending.callback(lambda: lane.stop(GRACE_S))
         lane.serve(listener, f"{host}:{address.lane_port}")
-        if address.unix_path:
-            lane.listen(f"unix:{address.unix_path}")
+        if local is not None:
+            lane.serve(local, f"unix:{address.unix_path}")
         return lambda: lane.calls_under_way + door.calls
 
-    def _open_metrics(self, collectors: Sequence[Collector], ending: ExitStack) -> None:
-        for collector in collectors:
-            self.metrics.registry.register(collector)
+    def _open_metrics(self, ending: ExitStack) -> None:
         settings = self.settings.metrics
         if settings.enabled:
             ending.enter_context(self.metrics.serve(settings.port, settings.host))
