@@ -39,7 +39,7 @@ class ChainNode(_message.Message):
     def __init__(self, node: _Optional[int] = ..., address: _Optional[_Union[_common_pb2.Address, _Mapping]] = ...) -> None: ...
 
 class WriteOpen(_message.Message):
-    __slots__ = ("block", "chain", "durable", "expected_bytes", "write_min", "map_epoch", "token", "session", "resume", "failed_nodes", "precedence")
+    __slots__ = ("block", "chain", "durable", "expected_bytes", "write_min", "map_epoch", "token", "session", "resume", "failed_nodes", "precedence", "cold")
     BLOCK_FIELD_NUMBER: _ClassVar[int]
     CHAIN_FIELD_NUMBER: _ClassVar[int]
     DURABLE_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +51,7 @@ class WriteOpen(_message.Message):
     RESUME_FIELD_NUMBER: _ClassVar[int]
     FAILED_NODES_FIELD_NUMBER: _ClassVar[int]
     PRECEDENCE_FIELD_NUMBER: _ClassVar[int]
+    COLD_FIELD_NUMBER: _ClassVar[int]
     block: int
     chain: _containers.RepeatedCompositeFieldContainer[ChainNode]
     durable: bool
@@ -62,7 +63,8 @@ class WriteOpen(_message.Message):
     resume: bool
     failed_nodes: _containers.RepeatedScalarFieldContainer[int]
     precedence: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, block: _Optional[int] = ..., chain: _Optional[_Iterable[_Union[ChainNode, _Mapping]]] = ..., durable: _Optional[bool] = ..., expected_bytes: _Optional[int] = ..., write_min: _Optional[int] = ..., map_epoch: _Optional[int] = ..., token: _Optional[_Union[BlockToken, _Mapping]] = ..., session: _Optional[int] = ..., resume: _Optional[bool] = ..., failed_nodes: _Optional[_Iterable[int]] = ..., precedence: _Optional[_Iterable[int]] = ...) -> None: ...
+    cold: bool
+    def __init__(self, block: _Optional[int] = ..., chain: _Optional[_Iterable[_Union[ChainNode, _Mapping]]] = ..., durable: _Optional[bool] = ..., expected_bytes: _Optional[int] = ..., write_min: _Optional[int] = ..., map_epoch: _Optional[int] = ..., token: _Optional[_Union[BlockToken, _Mapping]] = ..., session: _Optional[int] = ..., resume: _Optional[bool] = ..., failed_nodes: _Optional[_Iterable[int]] = ..., precedence: _Optional[_Iterable[int]] = ..., cold: _Optional[bool] = ...) -> None: ...
 
 class WriteData(_message.Message):
     __slots__ = ("offset", "checksums")

@@ -44,13 +44,18 @@ class ChainSender:
         session: int = 0,
         token: BlockToken | None = None,
         expected_bytes: int = 0,
+        cold: bool = False,
         patience: Patience | None = None,
     ) -> None:
-        """`durable`: the seal means that every node in its answer has the block on stable storage."""
+        """`durable`: the seal means that every node in its answer has the block on stable storage.
+
+        `cold`: the nodes need not keep its bytes in memory.
+        """
         opening = WriteOpen(
             block=block,
             durable=durable,
             expected_bytes=expected_bytes,
+            cold=cold,
             write_min=write_min,
             map_epoch=map_epoch,
             token=token,

@@ -192,11 +192,11 @@ class Claim:
         if sums.whole() != checksum:
             raise errors.CorruptBlock(f"the seal's CRC32C is {checksum:#010x}, the block's {sums.whole():#010x}")
 
-    def seal(self, length: int, checksum: int, durable: bool) -> None:
+    def seal(self, length: int, checksum: int, durable: bool, cold: bool = False) -> None:
         """Make the block readable; it was checked. Sealing a sealed one again is fine."""
         with self._write.lock:
             if not self._write.is_sealed:
-                self._writable().seal(length, checksum, durable)
+                self._writable().seal(length, checksum, durable, cold)
                 self._write.is_sealed = True
 
     def abort(self) -> None:

@@ -176,7 +176,7 @@ class _Passage:
 
     def _seal_here(self, seal: WriteSeal) -> None:
         with self._writer.landings.storing([self._opening.block], [each.node for each in self._opening.chain]):
-            self._claim.seal(seal.length, seal.crc32c, self._opening.durable)
+            self._claim.seal(seal.length, seal.crc32c, self._opening.durable, self._opening.cold)
 
     def _progress(self) -> WriteBlockReply:
         """Return how far the chain is, which also says that this node lives."""

@@ -73,9 +73,10 @@ class OpenBlock:
             done += got
         return done
 
-    def seal(self, length: int, crc32c_whole: int, durable: bool) -> StoredReplica:
+    def seal(self, length: int, crc32c_whole: int, durable: bool, cold: bool = False) -> StoredReplica:
         """End the block: readers find it, and when `durable` it survives a power cut.
 
+        A `cold` block leaves the page cache; one that is not durable, as far as it has been written out by then.
         Raises InvalidArgument when `length` is not what was appended, CorruptBlock when the bytes are not those of
         `crc32c_whole`, NoSpace; the block is then still open.
         """
@@ -86,6 +87,8 @@ class OpenBlock:
         if checksums.whole(found, length) != crc32c_whole:
             raise CorruptBlock("the block is not what the writer sealed", self._name())
         replica = self._seal(self, durable)
+        if cold:
+            os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
         self._end()
         return replica
 
