@@ -138,12 +138,13 @@ class Cluster:
 
         Of three data members the one that is being removed does not count: the leader's floor leaves it out from the
         moment it has appended the removal, and two durable copies stay whether or not that is ever committed. What
-        members were given of what is committed may be behind the base record, so both memberships count.
+        members were given of what is committed may be behind the base record: then its membership is the newer one.
         """
-        data = {*self.membership.data_members, *base.membership.data_members}
+        known = base.index < self.checker.first_index + len(self.checker.committed)
+        data = (self.membership if known else base.membership).data_members
         if len(data) == 3:
-            data.discard(self.operator.old)
-        for id in sorted(data):
+            data = tuple(id for id in data if id != self.operator.old)
+        for id in data:
             require(
                 self.members[id].disk.holds(base.index, base.term),
                 "witness {} begins at {}, data member {} ends at {}",
