@@ -78,11 +78,15 @@ def copies(cluster: StorageCluster, names: Iterable[str], among: Iterable[int]) 
 
 
 def metric(cluster: StorageCluster, name: str, sample: str) -> float:
-    """Return a sample of a node's metrics, as Prometheus would fetch it."""
+    """Return a sample of a node's metrics, as Prometheus would fetch it; a starting node has few at first."""
     node = cluster.nodes[name]
-    with urllib.request.urlopen(f"http://{node.host}:{node.metrics_port}/metrics", timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
-    [value] = [line.split()[1] for line in lines if line.startswith(sample + " ")]
+
+    def fetched() -> list[str]:
+        with urllib.request.urlopen(f"http://{node.host}:{node.metrics_port}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return [line.split()[1] for line in lines if line.startswith(sample + " ")]
+
+    [value] = wait_until(fetched, f"{name} has {sample}")
     return float(value)
 
 
